@@ -1,0 +1,16 @@
+// The public face of the codec: bytes in, values out. No socket, file, clock, timer or logger.
+
+export * from './codec-error.ts'
+export * from './ext-fields.ts'
+export * from './frame-head.ts'
+export * from './frame-scanner.ts'
+export * from './framer.ts'
+export * from './header.ts'
+export * from './message-batch.ts'
+export * from './message-properties.ts'
+export * from './origin-stamp.ts'
+export * from './request-code.ts'
+export * from './response-code.ts'
+export * from './route-body.ts'
+export * from './send-message.ts'
+export * from './stored-message.ts'

@@ -1,0 +1,111 @@
+// A message as a broker stores it and as PULL_MESSAGE and VIEW_MESSAGE_BY_ID answer it.
+//
+//   0  4 totalSize          4 magic 0xDAA320A7 (v1) or 0xDAA320AB (v2)
+//   8  4 bodyCRC           12 4 queueId        16 4 flag        20 8 queueOffset
+//  28  8 commitLogOffset   36 4 sysFlag        40 8 bornTimestamp
+//  48  8|20 bornHost (sysFlag 0x10)   8 storeTimestamp   8|20 storeHost (0x20)   4 reconsumeTimes
+//      8 preparedTransactionOffset    4 bodyLen, body    1 (v1) | 2 (v2) topicLen, topic    2 propLen, properties
+//
+// Source: MessageExtEncoder.java in apache/rocketmq's store, MessageDecoder.java in its common. Messages of an answer
+// stand one after the other. Bodies stay as they are stored, compressed or not.
+
+import { CodecError } from './codec-error.ts'
+import { SysFlag } from './send-message.ts'
+
+const MAGIC_V1 = 0xdaa320a7
+const MAGIC_V2 = 0xdaa320ab
+const FIXED_BYTES = 91
+
+export interface StoredMessage {
+  topic: string
+  queueId: number
+  queueOffset: number
+  commitLogOffset: number
+  sysFlag: number
+  flag: number
+  /** Milliseconds. */
+  bornTimestamp: number
+  storeTimestamp: number
+  preparedTransactionOffset: number
+  body: Buffer
+  properties: Buffer
+}
+
+/** The messages of an answer's body, as views. Throws CodecError where a length does not fit. */
+export function decodeStoredMessages(bytes: Buffer): StoredMessage[] {
+  const messages: StoredMessage[] = []
+  let at = 0
+  while (at < bytes.length) {
+    if (bytes.length - at < FIXED_BYTES) throw broken(at, `${bytes.length - at} bytes are left`)
+    const size = bytes.readInt32BE(at)
+    if (size < FIXED_BYTES || size > bytes.length - at) throw broken(at, `its size ${size} does not fit`)
+    messages.push(decodeOne(bytes, at, at + size))
+    at += size
+  }
+  return messages
+}
+
+function decodeOne(bytes: Buffer, start: number, end: number): StoredMessage {
+  const magic = bytes.readUInt32BE(start + 4)
+  if (magic !== MAGIC_V1 && magic !== MAGIC_V2) throw broken(start, `its magic is 0x${magic.toString(16)}`)
+  const sysFlag = bytes.readInt32BE(start + 36)
+  let at = start + 48 + (sysFlag & SysFlag.BORN_HOST_V6 ? 20 : 8)
+  const storeTimestamp = long(bytes, at)
+  at += 8 + (sysFlag & SysFlag.STORE_HOST_V6 ? 20 : 8) + 4
+  const preparedTransactionOffset = long(bytes, at)
+  const bodyStart = at + 12
+  const bodyEnd = bodyStart + bytes.readInt32BE(at + 8)
+  if (bodyEnd < bodyStart || bodyEnd + 4 > end) throw broken(start, 'its body does not fit')
+  const topicStart = bodyEnd + (magic === MAGIC_V2 ? 2 : 1)
+  const topicEnd = topicStart + (magic === MAGIC_V2 ? bytes.readUInt16BE(bodyEnd) : bytes[bodyEnd]!)
+  if (topicEnd + 2 > end) throw broken(start, 'its topic does not fit')
+  const propertiesEnd = topicEnd + 2 + bytes.readUInt16BE(topicEnd)
+  if (propertiesEnd > end) throw broken(start, 'its properties do not fit')
+  return {
+    topic: bytes.toString('utf8', topicStart, topicEnd),
+    queueId: bytes.readInt32BE(start + 12),
+    queueOffset: long(bytes, start + 20),
+    commitLogOffset: long(bytes, start + 28),
+    sysFlag,
+    flag: bytes.readInt32BE(start + 16),
+    bornTimestamp: long(bytes, start + 40),
+    storeTimestamp,
+    preparedTransactionOffset,
+    body: bytes.subarray(bodyStart, bodyEnd),
+    properties: bytes.subarray(topicEnd + 2, propertiesEnd),
+  }
+}
+
+function broken(at: number, what: string): CodecError {
+  return new CodecError('stored-message', `stored message at byte ${at}: ${what}`)
+}
+
+/** Offsets and timestamps stay far below 2^53, so a number holds them exactly. */
+function long(bytes: Buffer, at: number): number {
+  return Number(bytes.readBigInt64BE(at))
+}
+
+/** Properties that a broker's storage adds and that are not the client's: dropped when a message is read back. */
+const leftovers = new Set([
+  'TRAN_MSG',
+  'PGROUP',
+  '__transactionId__',
+  'DELAY',
+  'TRANSACTION_CHECK_TIMES',
+  'TRAN_PREPARED_QUEUE_OFFSET',
+  'MSG_REGION',
+  'TRACE_ON',
+  'CLUSTER',
+  'POP_CK',
+  '1ST_POP_TIME',
+  'MIN_OFFSET',
+  'MAX_OFFSET',
+  'INNER_NUM',
+  'INNER_BASE',
+  'INNER_MULTI_QUEUE_OFFSET',
+  '__CRC32#',
+])
+
+export function isStorageLeftover(name: string): boolean {
+  return leftovers.has(name) || name.startsWith('TIMER_') || name.startsWith('REAL_')
+}
