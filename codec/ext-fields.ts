@@ -1,21 +1,28 @@
 // A walk over the extFields of a frame head, both header types, in place.
 //
+// The header's reader has checked that the fields are well-formed, so nothing here is checked again.
 // It yields positions; text is made only of the fields that somebody asks for. Names are not checked for being there
 // twice, as that would cost a set for each frame: who reads a field that matters checks it (send-message.ts).
 
 import { CodecError } from './codec-error.ts'
 import type { FrameHead } from './frame-head.ts'
 import { JSON_HEADER } from './frame-head.ts'
-import { hexDigit, scalarEnd, skipSpace, stringEnd } from './header-json.ts'
+import { equals, hexDigit, skipSpace } from './header-json.ts'
 
 const QUOTE = 0x22
+const COMMA = 0x2c
 const BACKSLASH = 0x5c
+const BRACE_CLOSE = 0x7d
+const LOWER_N = 0x6e
+const LOWER_U = 0x75
 
 export class ExtFields {
   nameStart = 0
   nameEnd = 0
   valueStart = 0
   valueEnd = 0
+  /** Whether JSON says null, which a broker reads as a field that is not there. */
+  isNull = false
   #head: FrameHead
   #at: number
 
@@ -30,14 +37,20 @@ export class ExtFields {
     return this.#head.type === JSON_HEADER ? this.#nextJson() : this.#nextBinary()
   }
 
+  /** Whether this is the field's name, which is ASCII. */
+  nameIs(name: string): boolean {
+    return this.nameEnd - this.nameStart === name.length && equals(this.#head.bytes, this.nameStart, name)
+  }
+
   get name(): string {
-    return this.#head.bytes.toString('latin1', this.nameStart, this.nameEnd)
+    return this.#head.bytes.toString('utf8', this.nameStart, this.nameEnd)
   }
 
   get value(): string {
     const { bytes, type } = this.#head
-    if (type === JSON_HEADER && bytes.subarray(this.valueStart, this.valueEnd).includes(BACKSLASH))
-      return this.valueBytes().toString()
+    if (type === JSON_HEADER)
+      for (let at = this.valueStart; at < this.valueEnd; at++)
+        if (bytes[at] === BACKSLASH) return this.valueBytes().toString()
     return bytes.toString('utf8', this.valueStart, this.valueEnd)
   }
 
@@ -61,30 +74,38 @@ export class ExtFields {
       if (digit < 0 || digit > 9) throw this.#notAnInteger()
       value = value * 10 + digit
     }
-    return negative ? -value : value
+    if (value > Number.MAX_SAFE_INTEGER) throw this.#notAnInteger()
+    return negative && value !== 0 ? -value : value
   }
 
   #notAnInteger(): CodecError {
     return new CodecError(
       'header',
-      `extFields: ${this.name} is not an integer: ${JSON.stringify(this.value.slice(0, 64))}`,
+      `extFields: ${this.name.slice(0, 64)} is not an integer of 53 bits: ${JSON.stringify(this.value.slice(0, 64))}`,
     )
   }
 
   #nextJson(): boolean {
-    const head = this.#head
-    const { bytes } = head
-    const end = head.extEnd - 1
+    const { bytes, extEnd } = this.#head
+    const end = extEnd - 1
     let at = skipSpace(bytes, this.#at, end)
     if (at >= end) return false
     this.nameStart = at + 1
-    this.nameEnd = stringEnd(head, at + 1)
+    this.nameEnd = endOfString(bytes, at + 1)
     at = skipSpace(bytes, skipSpace(bytes, this.nameEnd + 1, end) + 1, end)
-    const valueEnd = scalarEnd(head, at)
-    const quoted = bytes[at] === QUOTE
-    this.valueStart = quoted ? at + 1 : at
-    this.valueEnd = quoted ? valueEnd - 1 : valueEnd
-    this.#at = skipSpace(bytes, valueEnd, end) + 1
+    if (bytes[at] === QUOTE) {
+      this.valueStart = at + 1
+      this.valueEnd = endOfString(bytes, at + 1)
+      this.isNull = false
+      at = this.valueEnd + 1
+    } else {
+      this.valueStart = at
+      while (!endsScalar(bytes[at]!)) at++
+      this.valueEnd = at
+      this.isNull = bytes[this.valueStart] === LOWER_N
+    }
+    // Behind the comma, or the brace that closes the object.
+    this.#at = skipSpace(bytes, at, end) + 1
     return true
   }
 
@@ -92,54 +113,74 @@ export class ExtFields {
     const { bytes, extEnd } = this.#head
     const at = this.#at
     if (at >= extEnd) return false
-    if (extEnd - at < 2) throw cut(at, extEnd)
     this.nameStart = at + 2
-    this.nameEnd = this.nameStart + bytes.readUInt16BE(at)
-    if (this.nameEnd + 4 > extEnd) throw cut(at, extEnd)
-    const valueBytes = bytes.readInt32BE(this.nameEnd)
+    this.nameEnd = this.nameStart + bytes.readInt16BE(at)
     this.valueStart = this.nameEnd + 4
-    this.valueEnd = this.valueStart + valueBytes
-    if (valueBytes < 0 || this.valueEnd > extEnd) throw cut(at, extEnd)
+    this.valueEnd = this.valueStart + bytes.readInt32BE(this.nameEnd)
     this.#at = this.valueEnd
     return true
   }
 }
 
-function cut(at: number, end: number): CodecError {
-  return new CodecError('header', `binary header: a field of extFields does not fit into the ${end - at} bytes left`)
+function endOfString(bytes: Buffer, from: number): number {
+  let at = from
+  while (bytes[at] !== QUOTE) at += bytes[at] === BACKSLASH ? 2 : 1
+  return at
+}
+
+function endsScalar(c: number): boolean {
+  return c === COMMA || c === BRACE_CLOSE || c <= 0x20
 }
 
 /** What a JSON string's inside stands for, in UTF-8. Escapes were checked by the header's reader. */
 export function unescapeJson(raw: Buffer): Buffer {
-  let backslash = raw.indexOf(BACKSLASH)
-  if (backslash < 0) return raw
+  const first = raw.indexOf(BACKSLASH)
+  if (first < 0) return raw
   // No escape is shorter than what it stands for.
   const out = Buffer.allocUnsafe(raw.length)
-  let written = 0
-  let from = 0
-  while (backslash >= 0) {
-    written += raw.copy(out, written, from, backslash)
-    const kind = raw[backslash + 1]!
-    from = backslash + 2
-    if (kind === 0x75) {
-      let unit = codeUnit(raw, from)
-      from += 4
-      if (unit >= 0xd800 && unit < 0xdc00 && raw[from] === BACKSLASH && raw[from + 1] === 0x75) {
-        const low = codeUnit(raw, from + 2)
+  let written = raw.copy(out, 0, 0, first)
+  let at = first
+  while (at < raw.length) {
+    const c = raw[at]!
+    if (c !== BACKSLASH) {
+      out[written++] = c
+      at++
+    } else if (raw[at + 1] !== LOWER_U) {
+      out[written++] = escaped(raw[at + 1]!)
+      at += 2
+    } else {
+      let unit = codeUnit(raw, at + 2)
+      at += 6
+      if (unit >= 0xd800 && unit < 0xdc00 && raw[at] === BACKSLASH && raw[at + 1] === LOWER_U) {
+        const low = codeUnit(raw, at + 2)
         if (low >= 0xdc00 && low < 0xe000) {
           unit = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00)
-          from += 6
+          at += 6
         }
       }
       if (unit < 0x80) out[written++] = unit
       else written += out.write(String.fromCodePoint(unit), written)
-    } else
-      out[written++] =
-        kind === 0x62 ? 8 : kind === 0x66 ? 12 : kind === 0x6e ? 10 : kind === 0x72 ? 13 : kind === 0x74 ? 9 : kind
-    backslash = raw.indexOf(BACKSLASH, from)
+    }
   }
-  written += raw.copy(out, written, from)
   return out.subarray(0, written)
+}
+
+/** The character that a backslash and this one stand for. */
+function escaped(kind: number): number {
+  switch (kind) {
+    case 0x62:
+      return 8
+    case 0x66:
+      return 12
+    case LOWER_N:
+      return 10
+    case 0x72:
+      return 13
+    case 0x74:
+      return 9
+    default:
+      return kind
+  }
 }
 
 function codeUnit(raw: Buffer, at: number): number {

@@ -22,6 +22,8 @@ export const FRAME_PREFIX_BYTES = 8
 export const FRAME_BYTES_MAX = 16_777_216
 /** Longest header accepted. The longest a client has reason to send holds 32,767 bytes of properties, escaped. */
 export const HEADER_BYTES_MAX = 262_144
+/** Longest header of an answer: that to a batch lists 33 bytes for each message, and 4 MiB hold up to 190,650 of them. */
+export const ANSWER_HEADER_BYTES_MAX = 8_388_608
 
 export const FLAG_RESPONSE = 1
 export const FLAG_ONEWAY = 2
@@ -45,7 +47,10 @@ export class FrameHead {
   opaque = 0
   flag = 0
   version = 0
-  /** Where the values stand: in JSON as text, in binary as the fields' bytes. `language` is the field as it stands. */
+  /**
+   * Where the values stand: in JSON as text, in binary as the fields' bytes; equal where JSON leaves one out.
+   * `language` is the field as it stands.
+   */
   opaqueStart = 0
   opaqueEnd = 0
   flagStart = 0
@@ -80,7 +85,8 @@ export class FrameHead {
     this.end = end
     this.bodyBytes = bytes.readInt32BE(start) + FRAME_LENGTH_BYTES - (end - start)
     this.type = bytes[start + 4] as HeaderType
-    this.version = 0
+    this.code = this.flag = this.version = 0
+    this.flagStart = this.flagEnd = 0
     this.languageStart = this.languageEnd = 0
     this.remarkStart = this.remarkEnd = 0
     this.extStart = this.extEnd = 0
@@ -91,9 +97,14 @@ export class FrameHead {
 
 /**
  * Bytes of a frame up to the end of its header, read from the eight bytes at `start`.
- * Throws CodecError where the lengths are wrong, lie about each other, or exceed `frameBytesMax`.
+ * Throws CodecError where the lengths are wrong, lie about each other, or exceed their limits.
  */
-export function headBytes(bytes: Buffer, start: number, frameBytesMax = FRAME_BYTES_MAX): number {
+export function headBytes(
+  bytes: Buffer,
+  start: number,
+  frameBytesMax = FRAME_BYTES_MAX,
+  headerBytesMax = HEADER_BYTES_MAX,
+): number {
   const length = bytes.readInt32BE(start)
   const headerBytes = bytes.readUIntBE(start + 5, 3)
   const type = bytes[start + 4]!
@@ -110,8 +121,8 @@ export function headBytes(bytes: Buffer, start: number, frameBytesMax = FRAME_BY
   if (headerBytes > length - FRAME_LENGTH_BYTES) {
     throw new CodecError('frame-length', `header of ${headerBytes} bytes does not fit into a frame length of ${length}`)
   }
-  if (headerBytes > HEADER_BYTES_MAX) {
-    throw new CodecError('frame-too-long', `header of ${headerBytes} bytes exceeds ${HEADER_BYTES_MAX}`)
+  if (headerBytes > headerBytesMax) {
+    throw new CodecError('frame-too-long', `header of ${headerBytes} bytes exceeds headerBytesMax ${headerBytesMax}`)
   }
   return FRAME_PREFIX_BYTES + headerBytes
 }

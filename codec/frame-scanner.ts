@@ -7,7 +7,7 @@
 // It does not know what frames mean: the sink says whether a frame goes on, under another head, or not at all, and
 // whether it wants to see the frame's body.
 
-import { FRAME_BYTES_MAX, FRAME_PREFIX_BYTES, FrameHead, headBytes } from './frame-head.ts'
+import { FRAME_BYTES_MAX, FRAME_PREFIX_BYTES, FrameHead, HEADER_BYTES_MAX, headBytes } from './frame-head.ts'
 
 /** What becomes of a frame: it goes on as it came, under this head, or (null) not at all. */
 export type Verdict = Buffer | null | undefined
@@ -27,16 +27,20 @@ const NONE = Buffer.alloc(0)
 export class FrameScanner {
   readonly #sink: FrameSink
   readonly #frameBytesMax: number
+  readonly #headerBytesMax: number
   readonly #head = new FrameHead()
-  /** Bytes of a head that the last chunk cut. */
+  /** A head that the last chunk cut: room for as much of it as is known to come, and how much of that is there. */
   #held = NONE
+  #heldBytes = 0
   #bodyLeft = 0
   #dropping = false
   #body: Buffer[] | undefined
 
-  constructor(sink: FrameSink, frameBytesMax = FRAME_BYTES_MAX) {
+  /** Answers of brokers need ANSWER_HEADER_BYTES_MAX. */
+  constructor(sink: FrameSink, frameBytesMax = FRAME_BYTES_MAX, headerBytesMax = HEADER_BYTES_MAX) {
     this.#sink = sink
     this.#frameBytesMax = frameBytesMax
+    this.#headerBytesMax = headerBytesMax
   }
 
   /** Whether the stream stands between two frames. */
@@ -54,43 +58,43 @@ export class FrameScanner {
    * Throws CodecError at bytes that are no frame; `out` then has what came before them.
    */
   push(chunk: Buffer, out: Buffer[]): void {
-    let at = 0
+    let at = this.#held.length > 0 ? this.#completeHead(chunk, out) : 0
     // Everything in chunk from here to `at` goes on as it came.
-    let runStart = 0
-    if (this.#held.length > 0) {
-      at = this.#completeHead(chunk, out)
-      runStart = at
-    }
-    while (at < chunk.length) {
-      if (this.#bodyLeft > 0) {
-        const taken = Math.min(this.#bodyLeft, chunk.length - at)
-        this.#body?.push(chunk.subarray(at, at + taken))
-        if (this.#dropping) {
-          if (runStart < at) out.push(chunk.subarray(runStart, at))
-          runStart = at + taken
+    let from = at
+    try {
+      while (at < chunk.length) {
+        if (this.#bodyLeft > 0) {
+          const end = Math.min(at + this.#bodyLeft, chunk.length)
+          this.#bodyLeft -= end - at
+          this.#body?.push(chunk.subarray(at, end))
+          if (this.#bodyLeft === 0) this.#endOfFrame()
+          if (this.#dropping) {
+            if (from < at) out.push(chunk.subarray(from, at))
+            from = end
+          }
+          at = end
+          continue
         }
-        at += taken
-        this.#bodyLeft -= taken
+        const left = chunk.length - at
+        const whole = left < FRAME_PREFIX_BYTES ? FRAME_PREFIX_BYTES : this.#headBytes(chunk, at)
+        if (whole > left) {
+          // Copied: a view would keep the whole chunk, and the rest of the head comes in another anyway.
+          this.#held = Buffer.allocUnsafe(whole)
+          this.#heldBytes = chunk.copy(this.#held, 0, at)
+          return
+        }
+        const verdict = this.#readHead(chunk, at, at + whole)
+        if (verdict !== undefined) {
+          if (from < at) out.push(chunk.subarray(from, at))
+          if (verdict !== null) out.push(verdict)
+          from = at + whole
+        }
+        at += whole
         if (this.#bodyLeft === 0) this.#endOfFrame()
-        continue
       }
-      const left = chunk.length - at
-      const whole = left < FRAME_PREFIX_BYTES ? FRAME_PREFIX_BYTES : this.#headBytes(chunk, at, runStart, out)
-      if (whole > left) {
-        // Copied: a view would keep the whole chunk, and the rest of the head comes in another anyway.
-        this.#held = Buffer.from(chunk.subarray(at))
-        break
-      }
-      const verdict = this.#readHead(chunk, at, at + whole, runStart, out)
-      if (verdict !== undefined) {
-        if (runStart < at) out.push(chunk.subarray(runStart, at))
-        if (verdict !== null) out.push(verdict)
-        runStart = at + whole
-      }
-      at += whole
-      if (this.#bodyLeft === 0) this.#endOfFrame()
+    } finally {
+      if (from < at) out.push(chunk.subarray(from, at))
     }
-    if (runStart < at) out.push(chunk.subarray(runStart, at))
   }
 
   /** Takes from the chunk what the held head lacks; returns how much that was. */
@@ -98,41 +102,34 @@ export class FrameScanner {
     let at = 0
     for (;;) {
       const held = this.#held
-      const whole = held.length < FRAME_PREFIX_BYTES ? FRAME_PREFIX_BYTES : headBytes(held, 0, this.#frameBytesMax)
-      if (held.length === whole) {
+      const taken = chunk.copy(held, this.#heldBytes, at)
+      at += taken
+      this.#heldBytes += taken
+      if (this.#heldBytes < held.length) return at
+      // Eight bytes may be all that was known to come; they say how many more do.
+      const whole = held.length === FRAME_PREFIX_BYTES ? this.#headBytes(held, 0) : held.length
+      if (whole === held.length) {
         this.#held = NONE
-        const verdict = this.#readHead(held, 0, whole, 0, out)
+        const verdict = this.#readHead(held, 0, whole)
         if (verdict !== null) out.push(verdict ?? held)
         if (this.#bodyLeft === 0) this.#endOfFrame()
         return at
       }
-      if (at === chunk.length) return at
-      const taken = Math.min(whole - held.length, chunk.length - at)
-      this.#held = Buffer.concat([held, chunk.subarray(at, at + taken)])
-      at += taken
+      this.#held = Buffer.allocUnsafe(whole)
+      held.copy(this.#held)
     }
   }
 
-  #headBytes(chunk: Buffer, at: number, runStart: number, out: Buffer[]): number {
-    try {
-      return headBytes(chunk, at, this.#frameBytesMax)
-    } catch (error) {
-      if (runStart < at) out.push(chunk.subarray(runStart, at))
-      throw error
-    }
+  #headBytes(bytes: Buffer, start: number): number {
+    return headBytes(bytes, start, this.#frameBytesMax, this.#headerBytesMax)
   }
 
-  #readHead(bytes: Buffer, start: number, end: number, runStart: number, out: Buffer[]): Verdict {
-    try {
-      this.#head.read(bytes, start, end)
-      this.#bodyLeft = this.#head.bodyBytes
-      const verdict = this.#sink.head(this.#head)
-      this.#dropping = verdict === null
-      return verdict
-    } catch (error) {
-      if (runStart < start) out.push(bytes.subarray(runStart, start))
-      throw error
-    }
+  #readHead(bytes: Buffer, start: number, end: number): Verdict {
+    this.#head.read(bytes, start, end)
+    this.#bodyLeft = this.#head.bodyBytes
+    const verdict = this.#sink.head(this.#head)
+    this.#dropping = verdict === null
+    return verdict
   }
 
   #endOfFrame(): void {

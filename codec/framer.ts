@@ -3,7 +3,15 @@
 // For connections that we are an end of (links, the name-server listener), where frames are few or short-lived. A frame
 // that lies in one chunk is a view of it; one that is cut is assembled once, into a buffer of exactly its size.
 
-import { FRAME_BYTES_MAX, FRAME_LENGTH_BYTES, FRAME_PREFIX_BYTES, FrameHead, headBytes } from './frame-head.ts'
+import { CodecError } from './codec-error.ts'
+import {
+  FRAME_BYTES_MAX,
+  FRAME_LENGTH_BYTES,
+  FRAME_PREFIX_BYTES,
+  FrameHead,
+  HEADER_BYTES_MAX,
+  headBytes,
+} from './frame-head.ts'
 
 export interface Frame {
   head: FrameHead
@@ -16,13 +24,15 @@ const NONE = Buffer.alloc(0)
 
 export class Framer {
   readonly #frameBytesMax: number
+  readonly #headerBytesMax: number
   #rest = NONE
   /** A frame that is being assembled, and how much of it is there. */
   #partial: Buffer | undefined
   #filled = 0
 
-  constructor(frameBytesMax = FRAME_BYTES_MAX) {
+  constructor(frameBytesMax = FRAME_BYTES_MAX, headerBytesMax = HEADER_BYTES_MAX) {
     this.#frameBytesMax = frameBytesMax
+    this.#headerBytesMax = headerBytesMax
   }
 
   /** The frames that this chunk completes. Throws CodecError at bytes that are no frame. */
@@ -40,7 +50,7 @@ export class Framer {
       this.#rest = NONE
     }
     while (chunk.length - at >= FRAME_PREFIX_BYTES) {
-      headBytes(chunk, at, this.#frameBytesMax)
+      headBytes(chunk, at, this.#frameBytesMax, this.#headerBytesMax)
       const frameBytes = FRAME_LENGTH_BYTES + chunk.readInt32BE(at)
       if (chunk.length - at < frameBytes) {
         this.#partial = Buffer.allocUnsafe(frameBytes)
@@ -55,10 +65,13 @@ export class Framer {
   }
 }
 
-/** Reads one whole frame. Throws CodecError. */
+/** Reads one whole frame, of any size. Throws CodecError. */
 export function frameOf(bytes: Buffer): Frame {
   const head = new FrameHead()
-  const end = headBytes(bytes, 0)
+  if (bytes.length < FRAME_PREFIX_BYTES || FRAME_LENGTH_BYTES + bytes.readInt32BE() !== bytes.length) {
+    throw new CodecError('frame-length', `${bytes.length} bytes are not one whole frame`)
+  }
+  const end = headBytes(bytes, 0, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY)
   head.read(bytes, 0, end)
   return { head, bytes, body: bytes.subarray(end) }
 }

@@ -3,8 +3,8 @@
 //   2 code   1 language   2 version   4 opaque   4 flag
 //   4 remark bytes   n remark   4 ext bytes   { 2 key bytes   key   4 value bytes   value }*
 //
-// Source: RocketMQSerializable.java in apache/rocketmq's remoting. The ext bytes must end where the header ends: the
-// broker's own reader can otherwise be led past them.
+// Source: RocketMQSerializable.java in apache/rocketmq's remoting. The ext bytes must end where the header ends, and the
+// last entry where they end: the broker's own reader can otherwise be led past them.
 
 import { CodecError } from './codec-error.ts'
 import type { FrameHead } from './frame-head.ts'
@@ -47,4 +47,19 @@ export function readBinaryHeader(head: FrameHead): void {
     )
   }
   head.extEnd = end
+  let entry = head.extStart
+  while (entry < end) entry = entryEnd(bytes, entry, end)
+}
+
+function entryEnd(bytes: Buffer, start: number, end: number): number {
+  const keyBytes = end - start < 6 ? -1 : bytes.readInt16BE(start)
+  const keyEnd = start + 2 + keyBytes
+  if (keyBytes < 0 || keyEnd + 4 > end) throw cut(start, end)
+  const valueBytes = bytes.readInt32BE(keyEnd)
+  if (valueBytes < 0 || valueBytes > end - keyEnd - 4) throw cut(start, end)
+  return keyEnd + 4 + valueBytes
+}
+
+function cut(at: number, end: number): CodecError {
+  return new CodecError('header', `binary header: a field of extFields does not fit into the ${end - at} bytes left`)
 }

@@ -4,9 +4,13 @@
 //
 // Strictly, because brokers are lenient in different ways (fastjson 1 matches "CODE" and "co-de" to code, fastjson 2
 // does not; both read "25" and 25.0 as 25): a header is accepted only where all of them would read the same. Only the
-// members that RemotingCommand has, each at most once, code, opaque and flag plain integers of 32 bits, extFields flat.
+// members that RemotingCommand has, each at most once, code, opaque and flag plain integers of 32 bits, extFields flat
+// and of names without escapes, all of it UTF-8 (at a cut sequence fastjson 2 reads over the quote behind it).
+// What all of them take is taken, where clients write it: raw control characters in strings, and no flag where it is 0
+// (NewLife.RocketMQ, .NET), numbers in extFields (C++).
 // It does not look at what extFields hold: see ext-fields.ts.
 
+import { isUtf8 } from 'node:buffer'
 import { CodecError } from './codec-error.ts'
 import type { FrameHead } from './frame-head.ts'
 import { FRAME_PREFIX_BYTES } from './frame-head.ts'
@@ -18,6 +22,11 @@ const BACKSLASH = 0x5c
 const BRACE_OPEN = 0x7b
 const BRACE_CLOSE = 0x7d
 const MINUS = 0x2d
+const DOLLAR = 0x24
+const AT_SIGN = 0x40
+const LOWER_F = 0x66
+const LOWER_N = 0x6e
+const LOWER_T = 0x74
 const LOWER_U = 0x75
 
 const INT32_MAX = 2_147_483_647
@@ -32,9 +41,8 @@ const VERSION = 16
 const LANGUAGE = 32
 const EXT_FIELDS = 64
 const SERIALIZE_TYPE = 128
-const REQUIRED = CODE | FLAG | OPAQUE
 
-export function malformed(head: FrameHead, position: number, what: string): CodecError {
+function malformed(head: FrameHead, position: number, what: string): CodecError {
   return new CodecError('header', `JSON header: ${what} at byte ${position - head.start - FRAME_PREFIX_BYTES}`)
 }
 
@@ -45,7 +53,7 @@ export function readJsonHeader(head: FrameHead): void {
   at = skipSpace(bytes, at + 1, end)
   let seen = 0
   while (true) {
-    if (bytes[at] !== QUOTE || at >= end) throw malformed(head, at, 'a member name is missing')
+    if (at >= end || bytes[at] !== QUOTE) throw malformed(head, at, 'a member name is missing')
     const nameStart = at + 1
     const nameEnd = stringEnd(head, nameStart)
     const member = memberOf(bytes, nameStart, nameEnd)
@@ -76,8 +84,9 @@ export function readJsonHeader(head: FrameHead): void {
     at = skipSpace(bytes, at + 1, end)
   }
   if (skipSpace(bytes, at + 1, end) !== end) throw malformed(head, at + 1, 'bytes behind the object')
-  if ((seen & REQUIRED) !== REQUIRED)
-    throw malformed(head, head.start + FRAME_PREFIX_BYTES, 'code, opaque or flag is missing')
+  // Left out, code and flag are 0 to all brokers: fine in an answer, whose code 0 is success, but no request has it.
+  if ((seen & OPAQUE) === 0 || ((seen & CODE) === 0 && !head.isResponse))
+    throw malformed(head, head.start + FRAME_PREFIX_BYTES, 'code or opaque is missing')
 }
 
 function memberOf(bytes: Buffer, start: number, end: number): number {
@@ -135,22 +144,36 @@ export function skipSpace(bytes: Buffer, from: number, end: number): number {
 }
 
 /** Position of the quote that ends the string whose first character is at `from`. */
-export function stringEnd(head: FrameHead, from: number): number {
+function stringEnd(head: FrameHead, from: number): number {
   const { bytes, end } = head
   let at = from
+  let bits = 0
   while (at < end) {
     const c = bytes[at]!
-    if (c === QUOTE) return at
-    if (c === BACKSLASH) at = escapeEnd(head, at)
-    else if (c < 0x20) throw malformed(head, at, 'a control character in a string')
-    else at++
+    if (c === QUOTE) {
+      if (bits >= 0x80 && !isUtf8(bytes.subarray(from, at))) throw malformed(head, from, 'a string that is not UTF-8')
+      return at
+    }
+    bits |= c
+    at = c === BACKSLASH ? escapeEnd(head, at) : at + 1
   }
   throw malformed(head, from, 'a string without end')
 }
 
+/** The same for a name in extFields: one that all brokers take as it stands. */
+function extNameEnd(head: FrameHead, from: number): number {
+  const { bytes } = head
+  const nameEnd = stringEnd(head, from)
+  if (bytes[from] === DOLLAR || bytes[from] === AT_SIGN)
+    throw malformed(head, from, 'a name in extFields that fastjson may take for $ref or @type')
+  for (let at = from; at < nameEnd; at++)
+    if (bytes[at] === BACKSLASH) throw malformed(head, from, 'an escape in a name in extFields')
+  return nameEnd
+}
+
 function escapeEnd(head: FrameHead, at: number): number {
-  const kind = head.bytes[at + 1]!
   if (at + 1 >= head.end) throw malformed(head, at, 'a cut escape')
+  const kind = head.bytes[at + 1]!
   if (kind !== LOWER_U) {
     // " \ / b f n r t
     if (
@@ -178,46 +201,49 @@ export function hexDigit(c: number): number {
   return -1
 }
 
+/** End of an integer as JSON writes it: no leading zero, no plus; and no -0, which brokers write out in two ways. */
 function integerEnd(head: FrameHead, from: number): number {
   const { bytes, end } = head
-  let at = bytes[from] === MINUS ? from + 1 : from
-  const digits = at
+  const digits = from < end && bytes[from] === MINUS ? from + 1 : from
+  let at = digits
   while (at < end && bytes[at]! >= 0x30 && bytes[at]! <= 0x39) at++
-  if (at === digits || at - digits > 10) throw malformed(head, from, 'not an integer of 32 bits')
-  if (bytes[digits] === 0x30 && at - digits > 1) throw malformed(head, from, 'an integer with a leading zero')
+  if (at === digits) throw malformed(head, from, 'not an integer')
+  if (bytes[digits] === 0x30 && at - from > 1) throw malformed(head, from, 'an integer with a leading zero')
   return at
 }
 
-/** End of a string, a number, true, false or null. */
-export function scalarEnd(head: FrameHead, from: number): number {
-  const { bytes, end } = head
-  if (bytes[from] === QUOTE && from < end) return stringEnd(head, from + 1) + 1
-  let at = from
-  while (at < end) {
-    const c = bytes[at]!
-    const inScalar =
-      (c >= 0x30 && c <= 0x39) || (c >= 0x61 && c <= 0x7a) || c === MINUS || c === 0x2b || c === 0x2e || c === 0x45
-    if (!inScalar) break
-    at++
+/** End of a string, an integer, true, false or null. */
+function scalarEnd(head: FrameHead, from: number): number {
+  const first = from < head.end ? head.bytes[from] : undefined
+  switch (first) {
+    case QUOTE:
+      return stringEnd(head, from + 1) + 1
+    case LOWER_T:
+      return wordEnd(head, from, 'true')
+    case LOWER_F:
+      return wordEnd(head, from, 'false')
+    case LOWER_N:
+      return wordEnd(head, from, 'null')
+    default:
+      return integerEnd(head, from)
   }
-  if (!/^(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null)$/.test(bytes.toString('latin1', from, at))) {
-    throw malformed(head, from, 'neither a string, a number, true, false nor null')
-  }
+}
+
+function wordEnd(head: FrameHead, from: number, word: string): number {
+  const at = from + word.length
+  if (at > head.end || !equals(head.bytes, from, word)) throw malformed(head, from, `not ${word}`)
   return at
 }
 
 function extFieldsEnd(head: FrameHead, from: number): number {
   const { bytes, end } = head
-  if (bytes[from] !== BRACE_OPEN) {
-    const at = scalarEnd(head, from)
-    if (bytes.toString('latin1', from, at) !== 'null') throw malformed(head, from, 'extFields is not an object')
-    return at
-  }
+  if (from < end && bytes[from] === LOWER_N) return wordEnd(head, from, 'null')
+  if (from >= end || bytes[from] !== BRACE_OPEN) throw malformed(head, from, 'extFields is not an object')
   let at = skipSpace(bytes, from + 1, end)
-  if (bytes[at] === BRACE_CLOSE && at < end) return at + 1
+  if (at < end && bytes[at] === BRACE_CLOSE) return at + 1
   while (true) {
     if (at >= end || bytes[at] !== QUOTE) throw malformed(head, at, 'a name in extFields is missing')
-    at = skipSpace(bytes, stringEnd(head, at + 1) + 1, end)
+    at = skipSpace(bytes, extNameEnd(head, at + 1) + 1, end)
     if (at >= end || bytes[at] !== COLON) throw malformed(head, at, 'no colon in extFields')
     at = skipSpace(bytes, scalarEnd(head, skipSpace(bytes, at + 1, end)), end)
     if (at < end && bytes[at] === BRACE_CLOSE) break

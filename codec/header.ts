@@ -2,7 +2,7 @@
 //
 // Not for the forward path: that reads heads in place (frame-head.ts) and passes on what it was given.
 
-import { ExtFields } from './ext-fields.ts'
+import { ExtFields, unescapeJson } from './ext-fields.ts'
 import {
   FLAG_ONEWAY,
   FRAME_LENGTH_BYTES,
@@ -30,7 +30,10 @@ export interface Header {
 export function decodeHeader(head: FrameHead): Header {
   const ext = new Map<string, string>()
   const fields = new ExtFields(head)
-  while (fields.next()) ext.set(fields.name, fields.value)
+  while (fields.next()) {
+    if (fields.isNull) ext.delete(fields.name)
+    else ext.set(fields.name, fields.value)
+  }
   const { code, opaque, flag, version } = head
   return { code, opaque, flag, version, remark: remarkOf(head), ext }
 }
@@ -38,8 +41,8 @@ export function decodeHeader(head: FrameHead): Header {
 /** The remark: the broker's own words about a refusal. */
 export function remarkOf(head: FrameHead): string | undefined {
   if (head.remarkEnd === head.remarkStart) return undefined
-  const raw = head.bytes.toString('utf8', head.remarkStart, head.remarkEnd)
-  return head.type === JSON_HEADER && raw.includes('\\') ? (JSON.parse(`"${raw}"`) as string) : raw
+  const raw = head.bytes.subarray(head.remarkStart, head.remarkEnd)
+  return (head.type === JSON_HEADER ? unescapeJson(raw) : raw).toString()
 }
 
 export type ExtValue = string | number | boolean | Buffer
@@ -136,7 +139,9 @@ export function asTwoWay(head: FrameHead, opaque: number): Buffer {
   const edits = [
     { start: head.opaqueStart, end: head.opaqueEnd, value: String(opaque) },
     { start: head.flagStart, end: head.flagEnd, value: String(flag) },
-  ].sort((a, b) => a.start - b.start)
+  ]
+    .filter(edit => edit.start < edit.end)
+    .sort((a, b) => a.start - b.start)
   const parts: Buffer[] = []
   let from = head.start + FRAME_PREFIX_BYTES
   for (const edit of edits) {

@@ -27,13 +27,13 @@ export class Properties {
     const { bytes } = this
     while (this.#next < bytes.length) {
       this.start = this.#next
-      const end = bytes.indexOf(VALUE_END, this.start)
-      this.valueEnd = end < 0 ? bytes.length : end
-      this.#next = this.valueEnd + 1
-      const nameEnd = bytes.indexOf(NAME_END, this.start)
-      if (nameEnd <= this.start || nameEnd >= this.valueEnd - 1) continue
-      this.nameEnd = nameEnd
-      return true
+      let at = this.start
+      while (at < bytes.length && bytes[at] !== NAME_END && bytes[at] !== VALUE_END) at++
+      this.nameEnd = at
+      while (at < bytes.length && bytes[at] !== VALUE_END) at++
+      this.valueEnd = at
+      this.#next = at + 1
+      if (this.nameEnd > this.start && this.nameEnd < this.valueEnd - 1) return true
     }
     return false
   }
@@ -82,7 +82,10 @@ export function encodeProperties(entries: Iterable<readonly [string, string]>): 
   return Buffer.from(text)
 }
 
-/** These properties without those that `drop` says (`seen`: one of that name came before); the bytes themselves when there is none of them. */
+/**
+ * These properties without those that `drop` says (`seen`: one of that name came before); the bytes themselves when
+ * there is none of them.
+ */
 export function withoutProperties(bytes: Buffer, drop: (name: string, seen: boolean) => boolean): Buffer {
   const properties = new Properties(bytes)
   const seen = new Set<string>()

@@ -4,13 +4,17 @@
 //   TEE_ORIGIN = 1;group;path;gateway;broker;epoch;queueId;queueOffset;topic;bornTimestamp;bind
 //
 // path: the clusters it has been in, comma-separated. topic: the source's where the remote's differs, else empty.
-// bind: the message's UNIQ_KEY, else `crc32:` and eight hex digits of its payload. Applications copy user properties
-// into new messages: a stamp whose bind does not fit its message says nothing about it.
+// bind: the message's UNIQ_KEY, else `crc32:` and eight hex digits of its payload. It stands last, for clients make
+// UNIQ_KEY as they like and may put a semicolon in it. Applications copy user properties into new messages: a stamp
+// whose bind does not fit its message says nothing about it.
 
 import { crc32 } from 'node:zlib'
 
 export const STAMP_PROPERTY = 'TEE_ORIGIN'
 const VERSION = '1'
+const FIELDS = 11
+/** The fields before bind. */
+type Parts = [string, string, string, string, string, string, string, string, string, string]
 
 export interface OriginStamp {
   group: string
@@ -45,21 +49,11 @@ export function encodeStamp(stamp: OriginStamp): string {
 /** Undefined for what is not a stamp of this version. */
 export function decodeStamp(text: string): OriginStamp | undefined {
   const parts = text.split(';')
-  if (parts.length !== 11 || parts[0] !== VERSION) return undefined
-  const [, group, path, gateway, broker, epoch, queueId, queueOffset, topic, bornTimestamp, bind] = parts as [
-    string,
-    string,
-    string,
-    string,
-    string,
-    string,
-    string,
-    string,
-    string,
-    string,
-    string,
-  ]
-  if (!/^\d+$/.test(queueId) || !/^\d+$/.test(queueOffset) || !/^\d+$/.test(bornTimestamp)) return undefined
+  if (parts.length < FIELDS || parts[0] !== VERSION) return undefined
+  const [, group, path, gateway, broker, epoch, queueId, queueOffset, topic, bornTimestamp] = parts as Parts
+  const bind = parts.slice(FIELDS - 1).join(';')
+  // A client's clock may say anything.
+  if (!/^\d+$/.test(queueId) || !/^\d+$/.test(queueOffset) || !/^-?\d+$/.test(bornTimestamp)) return undefined
   return {
     group,
     path: path === '' ? [] : path.split(','),

@@ -6,7 +6,8 @@
 //   106 {"brokerAddrTable":{"a":{"brokerAddrs":{0:"ip:port"},"brokerName":"a","cluster":"c"}},"clusterAddrTable":{"c":["a"]}}
 //
 // The text is fastjson's: member names may be unquoted integers, numbers have 64 bits. It is therefore read by a reader
-// of its own that keeps positions, and edited as text: everything but the addresses stays byte for byte.
+// of its own that keeps positions, and edited as text, one character for each byte (latin1): everything but the
+// addresses stays byte for byte.
 // Source: TopicRouteData.java, ClusterInfo.java, BrokerData.java, QueueData.java.
 
 import { CodecError } from './codec-error.ts'
@@ -33,6 +34,7 @@ export interface Route {
 /** perm bits of a queue (PermName.java). */
 export const PERM_WRITE = 2
 
+/** A string or a bare word: where it stands without its quotes, and what it says. */
 interface Text {
   start: number
   end: number
@@ -46,8 +48,7 @@ type Value =
 
 /** Reads a body of 105 or 106. Throws CodecError. */
 export function readRoute(body: Buffer): Route {
-  const source = body.toString()
-  const root = parse(source)
+  const root = parse(body.toString('latin1'))
   const route: Route = { addresses: [], queues: [] }
   walk(root, object => {
     for (const { broker, cluster, brokerId, text } of addressesOf(object))
@@ -65,7 +66,7 @@ export function readRoute(body: Buffer): Route {
 
 /** The body with each broker address replaced; what is not an address stays as it is. Throws CodecError. */
 export function rewriteRoute(body: Buffer, replace: (address: BrokerAddress) => string): Buffer {
-  const source = body.toString()
+  const source = body.toString('latin1')
   const edits: { text: Text; by: string }[] = []
   const known = new Map<string, string>()
   const root = parse(source)
@@ -85,10 +86,11 @@ export function rewriteRoute(body: Buffer, replace: (address: BrokerAddress) => 
   let out = ''
   let from = 0
   for (const { text, by } of edits) {
-    out += source.slice(from, text.start) + by
+    if (by === text.value) continue
+    out += source.slice(from, text.start) + Buffer.from(JSON.stringify(by).slice(1, -1)).toString('latin1')
     from = text.end
   }
-  return Buffer.from(out + source.slice(from))
+  return from === 0 ? body : Buffer.from(out + source.slice(from), 'latin1')
 }
 
 function* addressesOf(
@@ -120,11 +122,20 @@ function walk(value: Value, visit: (object: [Text, Value][]) => void): void {
 
 const DEPTH_MAX = 32
 
+function isSpace(c: number): boolean {
+  return c === 0x20 || c === 0x0a || c === 0x0d || c === 0x09
+}
+
+/** Space, or one of , : { } [ ] " */
+function endsWord(c: number): boolean {
+  return isSpace(c) || c === 0x2c || c === 0x3a || c === 0x7b || c === 0x7d || c === 0x5b || c === 0x5d || c === 0x22
+}
+
 /** Reads fastjson's text into values that know where they stand. */
 function parse(source: string): Value {
   let at = 0
   const space = () => {
-    while (at < source.length && /\s/.test(source[at]!)) at++
+    while (at < source.length && isSpace(source.charCodeAt(at))) at++
   }
   const fail = (what: string) => new CodecError('route', `route body: ${what} at character ${at}`)
 
@@ -133,18 +144,20 @@ function parse(source: string): Value {
     while (at < source.length && source[at] !== '"') at += source[at] === '\\' ? 2 : 1
     if (at >= source.length) throw fail('a string without end')
     const raw = source.slice(start, at++)
-    return { start, end: at - 1, value: raw.includes('\\') ? unescaped(raw) : raw }
+    return { start, end: at - 1, value: textOf(raw) }
   }
-  const unescaped = (raw: string): string => {
+  const textOf = (raw: string): string => {
+    const utf8 = Buffer.from(raw, 'latin1').toString()
+    if (!utf8.includes('\\')) return utf8
     try {
-      return JSON.parse(`"${raw}"`) as string
+      return JSON.parse(`"${utf8}"`) as string
     } catch {
       throw fail('an unknown escape')
     }
   }
   const bare = (): Text => {
     const start = at
-    while (at < source.length && !/[,:{}[\]\s"]/.test(source[at]!)) at++
+    while (at < source.length && !endsWord(source.charCodeAt(at))) at++
     if (at === start) throw fail('nothing where a value must be')
     return { start, end: at, value: source.slice(start, at) }
   }

@@ -53,17 +53,15 @@ export class SendRequest {
   }
 }
 
-/** Name → letter of v2; a letter is its own. */
-const letterOf = new Map<string, string>([
-  ['topic', 'b'],
-  ['queueId', 'e'],
-  ['sysFlag', 'f'],
-  ['bornTimestamp', 'g'],
-  ['flag', 'h'],
-  ['properties', 'i'],
-  ['batch', 'm'],
-])
-const REQUIRED = 1 | 2 | 4 | 8 | 16
+// The fields that are read, as bits, so that their presence can be told.
+const TOPIC = 1
+const QUEUE_ID = 2
+const SYS_FLAG = 4
+const BORN_TIMESTAMP = 8
+const FLAG = 16
+const PROPERTIES = 32
+const BATCH = 64
+const REQUIRED = TOPIC | QUEUE_ID | SYS_FLAG | BORN_TIMESTAMP | FLAG
 
 /** Reads a send request's extFields. Throws CodecError where a field is missing, there twice, or not what it must be. */
 export function readSendRequest(head: FrameHead): SendRequest {
@@ -71,48 +69,86 @@ export function readSendRequest(head: FrameHead): SendRequest {
   const fields = new ExtFields(head)
   const v1 = head.code === RequestCode.SEND_MESSAGE
   let seen = 0
+  let present = 0
   while (fields.next()) {
-    let letter = 0
-    if (v1) letter = letterOf.get(fields.name)?.charCodeAt(0) ?? 0
-    else if (fields.nameEnd - fields.nameStart === 1) letter = head.bytes[fields.nameStart]!
-    const bit = set(request, letter, fields, head)
+    const field = v1 ? fieldOfV1(fields) : fieldOfV2(head, fields)
     // The binary "fast" encoding may hold a field twice, with equal values (RocketMQSerializable); the last counts.
-    if (bit & seen && head.type === JSON_HEADER)
+    if (field & seen && head.type === JSON_HEADER)
       throw new CodecError('send-header', `send header has ${fields.name} twice`)
-    seen |= bit
+    seen |= field
+    if (fields.isNull) continue
+    present |= field
+    set(request, field, fields, head)
   }
-  if ((seen & REQUIRED) !== REQUIRED) {
+  if ((present & REQUIRED) !== REQUIRED) {
     throw new CodecError('send-header', 'send header lacks its topic, queueId, sysFlag, bornTimestamp or flag')
   }
   return request
 }
 
-function set(request: SendRequest, letter: number, fields: ExtFields, head: FrameHead): number {
-  switch (letter) {
-    case 0x62: // b
-      request.topic = fields.value
-      return 1
-    case 0x65: // e
-      request.queueId = fields.integer()
-      return 2
-    case 0x66: // f
-      request.sysFlag = fields.integer()
-      return 4
-    case 0x67: // g
-      request.bornTimestamp = fields.integer()
-      return 8
-    case 0x68: // h
-      request.flag = fields.integer()
-      return 16
-    case 0x69: // i
-      request.setProperties(head.bytes.subarray(fields.valueStart, fields.valueEnd), head.type === JSON_HEADER)
-      return 32
-    case 0x6d: // m
-      // Boolean.parseBoolean: only "true", in any case.
-      request.batch = fields.value.toLowerCase() === 'true'
-      return 64
+function fieldOfV1(fields: ExtFields): number {
+  switch (fields.nameEnd - fields.nameStart) {
+    case 4:
+      return fields.nameIs('flag') ? FLAG : 0
+    case 5:
+      return fields.nameIs('topic') ? TOPIC : fields.nameIs('batch') ? BATCH : 0
+    case 7:
+      return fields.nameIs('queueId') ? QUEUE_ID : fields.nameIs('sysFlag') ? SYS_FLAG : 0
+    case 10:
+      return fields.nameIs('properties') ? PROPERTIES : 0
+    case 13:
+      return fields.nameIs('bornTimestamp') ? BORN_TIMESTAMP : 0
     default:
       return 0
+  }
+}
+
+function fieldOfV2(head: FrameHead, fields: ExtFields): number {
+  if (fields.nameEnd - fields.nameStart !== 1) return 0
+  switch (head.bytes[fields.nameStart]) {
+    case 0x62: // b
+      return TOPIC
+    case 0x65: // e
+      return QUEUE_ID
+    case 0x66: // f
+      return SYS_FLAG
+    case 0x67: // g
+      return BORN_TIMESTAMP
+    case 0x68: // h
+      return FLAG
+    case 0x69: // i
+      return PROPERTIES
+    case 0x6d: // m
+      return BATCH
+    default:
+      return 0
+  }
+}
+
+function set(request: SendRequest, field: number, fields: ExtFields, head: FrameHead): void {
+  switch (field) {
+    case TOPIC:
+      request.topic = fields.value
+      break
+    case QUEUE_ID:
+      request.queueId = fields.integer()
+      break
+    case SYS_FLAG:
+      request.sysFlag = fields.integer()
+      break
+    case BORN_TIMESTAMP:
+      request.bornTimestamp = fields.integer()
+      break
+    case FLAG:
+      request.flag = fields.integer()
+      break
+    case PROPERTIES:
+      request.setProperties(head.bytes.subarray(fields.valueStart, fields.valueEnd), head.type === JSON_HEADER)
+      break
+    case BATCH:
+      // Boolean.parseBoolean: only "true", in any case.
+      request.batch = fields.value.toLowerCase() === 'true'
+      break
   }
 }
 
@@ -132,11 +168,9 @@ export function readSendAnswer(head: FrameHead): SendAnswer | undefined {
   let msgId = ''
   const fields = new ExtFields(head)
   while (fields.next()) {
-    const length = fields.nameEnd - fields.nameStart
-    const first = head.bytes[fields.nameStart]
-    if (length === 7 && first === 0x71 && fields.name === 'queueId') queueId = fields.integer()
-    else if (length === 11 && first === 0x71 && fields.name === 'queueOffset') queueOffset = fields.integer()
-    else if (length === 5 && first === 0x6d && fields.name === 'msgId') msgId = fields.value
+    if (fields.nameIs('queueId')) queueId = fields.integer()
+    else if (fields.nameIs('queueOffset')) queueOffset = fields.integer()
+    else if (fields.nameIs('msgId')) msgId = fields.value
   }
   if (queueId < 0 || queueOffset < 0) return undefined
   return { queueId, queueOffset, commitLogOffsets: commitLogOffsetsOf(msgId) }

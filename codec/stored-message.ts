@@ -49,14 +49,22 @@ function decodeOne(bytes: Buffer, start: number, end: number): StoredMessage {
   const magic = bytes.readUInt32BE(start + 4)
   if (magic !== MAGIC_V1 && magic !== MAGIC_V2) throw broken(start, `its magic is 0x${magic.toString(16)}`)
   const sysFlag = bytes.readInt32BE(start + 36)
+  const topicLengthBytes = magic === MAGIC_V2 ? 2 : 1
+  const fixedBytes =
+    FIXED_BYTES -
+    1 +
+    topicLengthBytes +
+    (sysFlag & SysFlag.BORN_HOST_V6 ? 12 : 0) +
+    (sysFlag & SysFlag.STORE_HOST_V6 ? 12 : 0)
+  if (end - start < fixedBytes) throw broken(start, `its size ${end - start} is below its ${fixedBytes} fixed bytes`)
   let at = start + 48 + (sysFlag & SysFlag.BORN_HOST_V6 ? 20 : 8)
   const storeTimestamp = long(bytes, at)
   at += 8 + (sysFlag & SysFlag.STORE_HOST_V6 ? 20 : 8) + 4
   const preparedTransactionOffset = long(bytes, at)
   const bodyStart = at + 12
   const bodyEnd = bodyStart + bytes.readInt32BE(at + 8)
-  if (bodyEnd < bodyStart || bodyEnd + 4 > end) throw broken(start, 'its body does not fit')
-  const topicStart = bodyEnd + (magic === MAGIC_V2 ? 2 : 1)
+  const topicStart = bodyEnd + topicLengthBytes
+  if (bodyEnd < bodyStart || topicStart + 2 > end) throw broken(start, 'its body does not fit')
   const topicEnd = topicStart + (magic === MAGIC_V2 ? bytes.readUInt16BE(bodyEnd) : bytes[bodyEnd]!)
   if (topicEnd + 2 > end) throw broken(start, 'its topic does not fit')
   const propertiesEnd = topicEnd + 2 + bytes.readUInt16BE(topicEnd)
@@ -82,7 +90,7 @@ function broken(at: number, what: string): CodecError {
 
 /** Offsets and timestamps stay far below 2^53, so a number holds them exactly. */
 function long(bytes: Buffer, at: number): number {
-  return Number(bytes.readBigInt64BE(at))
+  return bytes.readInt32BE(at) * 0x1_0000_0000 + bytes.readUInt32BE(at + 4)
 }
 
 /** Properties that a broker's storage adds and that are not the client's: dropped when a message is read back. */

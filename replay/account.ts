@@ -1,0 +1,93 @@
+// The account of a source broker's messages, for the sum that holds at all times:
+//
+//   acked = replicated + queued + in gap + dead-lettered + skipped by rule + lost
+//
+// Each change is one synchronous step from one term to another, so that no scrape sees it half done. One message of a
+// batch counts 1. Sends whose outcome nobody was told are counted apart.
+
+export type LostCause = 'expired' | 'source' | 'journal'
+export type SkipReason = 'delayed' | 'transaction' | 'reply' | 'loop'
+
+/** What is kept with the cursor, so that it survives restarts. */
+export interface Totals {
+  replicated: number
+  deadLettered: number
+  skipped: Record<string, number>
+  lost: Record<string, number>
+  unresolved: number
+  reordered: number
+  unstamped: number
+  sent: number
+  sentAgain: number
+}
+
+export class Account {
+  totals: Totals = {
+    replicated: 0,
+    deadLettered: 0,
+    skipped: {},
+    lost: {},
+    unresolved: 0,
+    reordered: 0,
+    unstamped: 0,
+    sent: 0,
+    sentAgain: 0,
+  }
+  /** Acked, not done, with a body here. */
+  queued = 0
+  /** Acked, not done, to be read back from the source. */
+  inGap = 0
+  /** Read back from the source since the start. */
+  readBack = 0
+
+  get acked(): number {
+    const { replicated, deadLettered, skipped, lost } = this.totals
+    return replicated + deadLettered + sum(skipped) + sum(lost) + this.queued + this.inGap
+  }
+
+  skipped(reason: SkipReason, count: number): void {
+    this.totals.skipped[reason] = (this.totals.skipped[reason] ?? 0) + count
+  }
+
+  accepted(withBody: boolean): void {
+    if (withBody) this.queued++
+    else this.inGap++
+  }
+
+  /** A gap was filled, or a body given up. */
+  moved(to: 'queued' | 'gap'): void {
+    this.queued += to === 'queued' ? 1 : -1
+    this.inGap += to === 'queued' ? -1 : 1
+  }
+
+  replicated(withBody: boolean): void {
+    this.#left(withBody)
+    this.totals.replicated++
+  }
+
+  deadLettered(withBody: boolean): void {
+    this.#left(withBody)
+    this.totals.deadLettered++
+  }
+
+  lost(cause: LostCause, withBody: boolean): void {
+    this.#left(withBody)
+    this.lostUnseen(cause, 1)
+  }
+
+  /** Lost before it was counted as anything else: places that are missing from the journal. */
+  lostUnseen(cause: LostCause, count: number): void {
+    this.totals.lost[cause] = (this.totals.lost[cause] ?? 0) + count
+  }
+
+  #left(withBody: boolean): void {
+    if (withBody) this.queued--
+    else this.inGap--
+  }
+}
+
+function sum(counts: Record<string, number>): number {
+  let total = 0
+  for (const count of Object.values(counts)) total += count
+  return total
+}

@@ -1,0 +1,37 @@
+// Whether a message read back from the source is the one that was acked, and what it was when the client sent it.
+//
+// An offset alone proves nothing: a source that lost its tail writes other messages at the same offsets. Pure.
+
+import { isStorageLeftover, Properties, type StoredMessage, SysFlag, withoutProperties } from '../codec/index.ts'
+import { type Body, bodyOf } from './body.ts'
+import { hashOf, type Place, PlaceFlag } from './place.ts'
+
+export function isTheAcked(place: Place, stored: StoredMessage): boolean {
+  if (stored.queueOffset !== place.queueOffset || stored.bornTimestamp !== place.bornTimestamp) return false
+  const uniqKey = (place.flags & PlaceFlag.PAYLOAD_HASH) === 0 ? firstValue(stored.properties, 'UNIQ_KEY') : undefined
+  if (uniqKey === undefined && (place.flags & PlaceFlag.PAYLOAD_HASH) === 0) return false
+  return hashOf(uniqKey, [stored.body]) === place.hash
+}
+
+/** The message without what the broker's storage put on it. */
+export function asSent(place: Place, stored: StoredMessage): Body {
+  const member = (place.flags & PlaceFlag.BATCH_MEMBER) !== 0
+  const keyless = (place.flags & PlaceFlag.PAYLOAD_HASH) !== 0
+  const properties = withoutProperties(stored.properties, (name, seen) => {
+    // Brokers of 4.9.0 to 5.3.3 put the batch's properties behind each member's own: the first of a name is the member's.
+    if (member && seen) return true
+    // A 5.x broker gives a message without a key one of its own.
+    if (name === 'UNIQ_KEY') return keyless
+    // The delay of a batch member is not honoured, and stays with it.
+    if (member && (name === 'DELAY' || name.startsWith('TIMER_'))) return false
+    return isStorageLeftover(name)
+  })
+  const hostBits = SysFlag.BORN_HOST_V6 | SysFlag.STORE_HOST_V6
+  return bodyOf(stored.flag, stored.sysFlag & ~(SysFlag.TRANSACTION | hostBits), properties, [stored.body])
+}
+
+export function firstValue(bytes: Buffer, name: string): Buffer | undefined {
+  const properties = new Properties(bytes)
+  while (properties.next()) if (properties.nameIs(name)) return properties.valueBytes
+  return undefined
+}

@@ -1,0 +1,95 @@
+// The cursor of a remote: two slots, written in turn, each one snapshot of what is done.
+//
+// For each queue that means a mark: all of its places up to the slot's sequence are done when their offset is below the
+// mark, but for those that are named as late. Places from the slot's sequence on it says nothing of. (A mark alone would
+// lose 11 where it was acked after 12 was done, and the crash came between.)
+// A slot is text (JSON) behind a line with its checksum: small, rare, and readable by a person.
+
+import { crc32 } from 'node:zlib'
+import type { Totals } from './account.ts'
+import type { FileSystem } from './file-system.ts'
+
+export interface QueueMark {
+  epoch: number
+  mark: number
+  /** Offsets below the mark that are not done. */
+  late: number[]
+}
+
+/** Where a lane leads, and how far the remote queue was when our newest message, or the lane, was seen there. */
+export interface RemoteQueue {
+  broker: string
+  queueId: number
+  /** Offset behind the newest message of ours that is known to be there. */
+  end: number
+}
+
+export interface QueueState {
+  topic: string
+  queueId: number
+  marks: QueueMark[]
+  remote: RemoteQueue | undefined
+}
+
+export interface Slot {
+  generation: number
+  /** Places from here on are not covered. */
+  sequence: number
+  nextSegmentId: number
+  nextEpoch: number
+  remoteCluster: string
+  /** Places that were not done: as many must be found again. */
+  waiting: number
+  queues: QueueState[]
+  totals: Totals
+}
+
+const VERSION = 1
+
+export class Cursor {
+  readonly #fileSystem: FileSystem
+  readonly #paths: readonly [string, string]
+  #generation = 0
+
+  constructor(fileSystem: FileSystem, folder: string) {
+    this.#fileSystem = fileSystem
+    this.#paths = [`${folder}/cursor-0`, `${folder}/cursor-1`]
+  }
+
+  /** The newest slot that is whole; undefined where there is none. */
+  async read(): Promise<Slot | undefined> {
+    let newest: Slot | undefined
+    for (const path of this.#paths) {
+      const bytes = await this.#fileSystem.read(path)
+      const slot = bytes === undefined ? undefined : decodeSlot(bytes, path)
+      if (slot !== undefined && (newest === undefined || slot.generation > newest.generation)) newest = slot
+    }
+    this.#generation = newest?.generation ?? 0
+    return newest
+  }
+
+  /** Writes and syncs the next slot. One at a time: the caller waits for it. */
+  async write(slot: Omit<Slot, 'generation'>): Promise<void> {
+    const generation = this.#generation + 1
+    await this.#fileSystem.overwrite(this.#paths[(generation % 2) as 0 | 1], encodeSlot({ ...slot, generation }))
+    this.#generation = generation
+  }
+}
+
+function encodeSlot(slot: Slot): Buffer {
+  const text = Buffer.from(JSON.stringify(slot))
+  return Buffer.concat([Buffer.from(`tee-cursor ${VERSION} ${text.length} ${crc32(text).toString(16)}\n`), text])
+}
+
+export class SlotVersionError extends Error {}
+
+function decodeSlot(bytes: Buffer, path: string): Slot | undefined {
+  const lineEnd = bytes.indexOf(0x0a)
+  const match = /^tee-cursor (\d+) (\d+) ([0-9a-f]+)$/.exec(bytes.toString('latin1', 0, Math.max(0, lineEnd)))
+  if (match === null) return undefined
+  const text = bytes.subarray(lineEnd + 1)
+  if (text.length !== Number(match[2]) || crc32(text).toString(16) !== match[3]) return undefined
+  if (Number(match[1]) !== VERSION)
+    throw new SlotVersionError(`${path} is of version ${match[1]}; this program reads version ${VERSION}`)
+  return JSON.parse(text.toString()) as Slot
+}

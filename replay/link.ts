@@ -1,0 +1,125 @@
+// A link: one connection to one broker or name server, with requests of our own and their answers.
+//
+// Dialled when it is needed. An answer is matched by its opaque, and may come late: it is waited for until its deadline,
+// after which the link is ended, for nothing is known of what the other side still holds. Whoever waits learns whether
+// the request may have arrived (`unclear`) or cannot have (`unsent`). Requests of the other side are not answered.
+
+import { type Frame, Framer } from '../codec/index.ts'
+import type { Address, Connection } from './dial.ts'
+import type { Environment } from './environment.ts'
+
+export class LinkError extends Error {
+  /** Whether the other side may have the request. */
+  readonly unclear: boolean
+
+  constructor(message: string, unclear: boolean) {
+    super(message)
+    this.name = 'LinkError'
+    this.unclear = unclear
+  }
+}
+
+interface Waiter {
+  resolve: (frame: Frame) => void
+  reject: (error: LinkError) => void
+  cancelDeadline: () => void
+}
+
+export class Link {
+  readonly address: Address
+  readonly #environment: Environment
+  #connection: Connection | undefined
+  #connected = false
+  #opaque = 0
+  readonly #waiting = new Map<number, Waiter>()
+  /** Frames that wait for the connection to come up. */
+  #unwritten: Buffer[] = []
+  onConnected: () => void = () => {}
+
+  constructor(environment: Environment, address: Address) {
+    this.#environment = environment
+    this.address = address
+  }
+
+  get isUp(): boolean {
+    return this.#connected
+  }
+
+  /** Sends what `encode` makes for an opaque; resolves with the answer, whatever its code. Rejects with LinkError. */
+  request(encode: (opaque: number) => Buffer, timeoutMs: number): Promise<Frame> {
+    return new Promise((resolve, reject) => {
+      const opaque = this.#opaque++
+      const cancelDeadline = this.#environment.clock.after(timeoutMs, () => {
+        this.#waiting.delete(opaque)
+        const unclear = this.#connected
+        reject(new LinkError(`no answer from ${this.#name} within ${timeoutMs} ms`, unclear))
+        this.end('a request was not answered in time')
+      })
+      this.#waiting.set(opaque, { resolve, reject, cancelDeadline })
+      const bytes = encode(opaque)
+      if (this.#connected) this.#connection!.write(bytes)
+      else {
+        this.#unwritten.push(bytes)
+        this.#connection ??= this.#dial()
+      }
+    })
+  }
+
+  /** Ends the connection; who waits is told. The next request dials anew. */
+  end(reason: string): void {
+    const connection = this.#connection
+    this.#closed(reason)
+    connection?.reset()
+  }
+
+  get #name(): string {
+    return `${this.address.host}:${this.address.port}`
+  }
+
+  #dial(): Connection {
+    const framer = new Framer()
+    const connection: Connection = this.#environment.dial(this.address, {
+      connected: () => {
+        if (this.#connection !== connection) return
+        this.#connected = true
+        for (const bytes of this.#unwritten) connection.write(bytes)
+        this.#unwritten = []
+        this.onConnected()
+      },
+      data: chunk => {
+        if (this.#connection !== connection) return
+        try {
+          for (const frame of framer.push(chunk)) this.#answered(frame)
+        } catch (error) {
+          this.end((error as Error).message)
+        }
+      },
+      closed: reason => {
+        if (this.#connection === connection) this.#closed(reason)
+      },
+    })
+    return connection
+  }
+
+  #answered(frame: Frame): void {
+    if (!frame.head.isResponse) return
+    const waiter = this.#waiting.get(frame.head.opaque)
+    if (waiter === undefined) return
+    this.#waiting.delete(frame.head.opaque)
+    waiter.cancelDeadline()
+    waiter.resolve(frame)
+  }
+
+  #closed(reason: string): void {
+    const unclear = this.#connected
+    this.#connection = undefined
+    this.#connected = false
+    this.#unwritten = []
+    const waiting = [...this.#waiting.values()]
+    this.#waiting.clear()
+    for (const { reject, cancelDeadline } of waiting) {
+      cancelDeadline()
+      reject(new LinkError(`${this.#name}: ${reason}`, unclear))
+    }
+  }
+}

@@ -1,0 +1,75 @@
+// Reading a queue of a broker by PULL_MESSAGE, for filling gaps at the source and for finding out what is at the remote.
+//
+// As a tool does, without a consumer: group TOOLS_CONSUMER, the subscription in the request (sysFlag 4), no suspension
+// (PullMessageProcessor.java). An answer has at most 32 messages; 8 of what lies far back.
+
+import { decodeStoredMessages, RequestCode, ResponseCode, type StoredMessage } from '../codec/index.ts'
+import { type Cluster, RefusedError } from './cluster.ts'
+
+export const PULL_MESSAGES_MAX = 32
+const SUBSCRIPTION_IN_REQUEST = 4
+
+export interface Pulled {
+  messages: StoredMessage[]
+  nextOffset: number
+  minOffset: number
+  maxOffset: number
+}
+
+/** Messages from an offset on. None where there is none yet, or none any more: see the offsets. Throws LinkError, RefusedError. */
+export async function pull(
+  cluster: Cluster,
+  address: string,
+  topic: string,
+  queueId: number,
+  offset: number,
+): Promise<Pulled> {
+  const { header, body } = await cluster.ask(address, RequestCode.PULL_MESSAGE, [
+    ['consumerGroup', 'TOOLS_CONSUMER'],
+    ['topic', topic],
+    ['queueId', queueId],
+    ['queueOffset', offset],
+    ['maxMsgNums', PULL_MESSAGES_MAX],
+    ['sysFlag', SUBSCRIPTION_IN_REQUEST],
+    ['commitOffset', 0],
+    ['suspendTimeoutMillis', 0],
+    ['subscription', '*'],
+    ['subVersion', 0],
+    ['expressionType', 'TAG'],
+  ])
+  switch (header.code) {
+    case ResponseCode.SUCCESS:
+    case ResponseCode.PULL_NOT_FOUND:
+    case ResponseCode.PULL_RETRY_IMMEDIATELY:
+    case ResponseCode.PULL_OFFSET_MOVED:
+      return {
+        messages: header.code === ResponseCode.SUCCESS ? decodeStoredMessages(body) : [],
+        nextOffset: Number(header.ext.get('nextBeginOffset') ?? offset),
+        minOffset: Number(header.ext.get('minOffset') ?? 0),
+        maxOffset: Number(header.ext.get('maxOffset') ?? 0),
+      }
+    default:
+      throw new RefusedError(header.code, `reading ${topic} queue ${queueId}`, header.remark)
+  }
+}
+
+/** The offset behind a queue's newest message that can be read. */
+export async function maxOffset(cluster: Cluster, address: string, topic: string, queueId: number): Promise<number> {
+  const { header } = await cluster.ask(address, RequestCode.GET_MAX_OFFSET, [
+    ['topic', topic],
+    ['queueId', queueId],
+  ])
+  if (header.code !== ResponseCode.SUCCESS)
+    throw new RefusedError(header.code, `the end of ${topic} queue ${queueId}`, header.remark)
+  return Number(header.ext.get('offset'))
+}
+
+/** How far the broker's log goes, and how far it can be read by queue. */
+export async function logEnd(cluster: Cluster, address: string): Promise<{ end: number; readable: number }> {
+  const { header, body } = await cluster.ask(address, RequestCode.GET_BROKER_RUNTIME_INFO)
+  if (header.code !== ResponseCode.SUCCESS)
+    throw new RefusedError(header.code, 'the state of the broker', header.remark)
+  const { table } = JSON.parse(body.toString()) as { table: Record<string, string> }
+  const end = Number(table.commitLogMaxOffset)
+  return { end, readable: end - Number(table.dispatchBehindBytes) }
+}

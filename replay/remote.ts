@@ -1,0 +1,132 @@
+// The remote cluster: where a lane's messages go, and whether it can be reached.
+//
+// Routes are asked for when a lane needs one and again after something failed. It does not send messages: lanes do.
+
+import { PERM_WRITE, type Route } from '../codec/index.ts'
+import { Cluster, masterOf } from './cluster.ts'
+import type { RemoteQueue } from './cursor.ts'
+import type { Address } from './dial.ts'
+import type { Environment } from './environment.ts'
+import type { Link } from './link.ts'
+import { makeMissing, shapeAt } from './topic-sync.ts'
+
+/** Milliseconds for which a route is taken to be right. */
+const ROUTE_AGE = 30_000
+
+export interface RemoteOptions {
+  nameServers: readonly Address[]
+  topicSync: 'create' | 'off'
+}
+
+/** The lane cannot go on before somebody acts at the remote. */
+export class WaitError extends Error {}
+
+export class Remote {
+  readonly cluster: Cluster
+  readonly #environment: Environment
+  readonly #options: RemoteOptions
+  readonly #routes = new Map<string, { route: Promise<Route>; at: number }>()
+  #name: string | undefined
+
+  constructor(environment: Environment, options: RemoteOptions) {
+    this.#environment = environment
+    this.#options = options
+    this.cluster = new Cluster(environment, options.nameServers)
+  }
+
+  /** The cluster's name, once it was reached or the cursor told it. */
+  get name(): string | undefined {
+    return this.#name
+  }
+
+  /** Takes the name from the cursor, or asks for it. Throws where it cannot be reached. */
+  async learnName(known?: string): Promise<string> {
+    if (known) this.#name = known
+    this.#name ??= (await this.cluster.brokers()).addresses[0]?.cluster
+    if (this.#name === undefined) throw new Error('the remote cluster has no broker yet')
+    return this.#name
+  }
+
+  /**
+   * Where a source queue leads: the same queue id where the remote has it, else the id modulo its queues; the broker of
+   * the same ordinal, so that two source brokers do not meet in one where there are two.
+   */
+  async chooseQueue(
+    source: Cluster,
+    topic: string,
+    sourceBroker: string,
+    ordinal: number,
+    queueId: number,
+  ): Promise<Omit<RemoteQueue, 'end'>> {
+    const route = await this.#route(topic, source, sourceBroker)
+    const candidates = route.queues
+      .filter(
+        queue =>
+          (queue.perm & PERM_WRITE) !== 0 && queue.writeQueues > 0 && masterOf(route, queue.broker) !== undefined,
+      )
+      .sort((a, b) => (a.broker < b.broker ? -1 : 1))
+    if (candidates.length === 0) throw new WaitError(`topic ${topic} has no writable queue at the remote`)
+    const { broker, writeQueues } = candidates[ordinal % candidates.length]!
+    return { broker, queueId: queueId % writeQueues }
+  }
+
+  /** The link to a remote broker's master, as of the newest route. Throws WaitError where no route names it. */
+  async linkTo(
+    topic: string,
+    broker: string,
+    source: Cluster,
+    sourceBroker: string,
+  ): Promise<{ link: Link; address: string }> {
+    const route = await this.#route(topic, source, sourceBroker)
+    const address = masterOf(route, broker)
+    if (address === undefined) {
+      this.forgetRoute(topic)
+      throw new WaitError(`the remote's broker ${broker} is away`)
+    }
+    return { link: this.cluster.link(address), address }
+  }
+
+  /** Something failed: the next lane that needs the topic's route asks for it. */
+  forgetRoute(topic: string): void {
+    this.#routes.delete(topic)
+  }
+
+  #route(topic: string, source: Cluster, sourceBroker: string): Promise<Route> {
+    const now = this.#environment.clock.now()
+    const known = this.#routes.get(topic)
+    if (known !== undefined && now - known.at < ROUTE_AGE) return known.route
+    const route = this.#askRoute(topic, source, sourceBroker)
+    this.#routes.set(topic, { route, at: now })
+    route.catch(() => this.forgetRoute(topic))
+    return route
+  }
+
+  async #askRoute(topic: string, source: Cluster, sourceBroker: string): Promise<Route> {
+    const route = await this.cluster.route(topic)
+    const all = await this.cluster.brokers()
+    this.#name ??= all.addresses[0]?.cluster
+    const complete =
+      route !== undefined &&
+      all.addresses.every(a => a.brokerId !== 0 || route.queues.some(queue => queue.broker === a.broker))
+    if (complete) return route
+    if (this.#options.topicSync === 'off') {
+      if (route !== undefined) return route
+      throw new WaitError(`topic ${topic} is not at the remote, and topicSync is off`)
+    }
+    const shape = await shapeAt(source, topic, sourceBroker)
+    if (shape === undefined) {
+      if (route !== undefined) return route
+      throw new WaitError(`topic ${topic} is not at the remote, and its shape cannot be asked of the source`)
+    }
+    const made = await makeMissing(this.cluster, topic, shape, all, route)
+    if (made > 0)
+      this.#environment.log.info(
+        { topic, brokers: made, queues: shape.writeQueues, perm: shape.perm },
+        'made a missing topic at the remote',
+      )
+    const after = await this.cluster.route(topic)
+    // A broker tells its name servers of a new topic by itself, soon but not at once.
+    if (after === undefined) throw new WaitError(`topic ${topic} was made at the remote and is not in its routes yet`)
+    return after
+  }
+}

@@ -1,0 +1,63 @@
+// What of ours has arrived in a remote queue? Read after a request whose outcome is unclear, and at a start with
+// messages that may have been sent before.
+//
+// First form. It waits until what the broker had received has most likely been executed, until what is stored can be
+// read by queue, and then collects the set of our stamps from the newest known end on. No order among stamps is assumed.
+// Not yet: proof that the old connection is gone, a marker of our own, a remote that lost its tail.
+
+import { bindOf, decodeStamp, findProperty, STAMP_PROPERTY, type StoredMessage } from '../codec/index.ts'
+import { type Clock, sleep } from './clock.ts'
+import type { Cluster } from './cluster.ts'
+import { logEnd, pull } from './reading.ts'
+
+/** Milliseconds for a broker to execute or drop what it had received: five times its waitTimeMillsInSendQueue. */
+const EXECUTION_PAUSE = 1_000
+const DISPATCH_POLL = 20
+
+export interface Origin {
+  gateway: string
+  broker: string
+  queueId: number
+}
+
+/** Identity of a message within its lane. */
+export function placeKey(epochId: string, queueOffset: number): string {
+  return `${epochId}:${queueOffset}`
+}
+
+/** The places of `origin` that stand in the remote queue from `from` on, and where the reading ended. */
+export async function arrived(
+  clock: Clock,
+  cluster: Cluster,
+  address: string,
+  topic: string,
+  queueId: number,
+  from: number,
+  origin: Origin,
+): Promise<{ places: Set<string>; end: number }> {
+  await sleep(clock, EXECUTION_PAUSE)
+  const { end: stored } = await logEnd(cluster, address)
+  while ((await logEnd(cluster, address)).readable < stored) await sleep(clock, DISPATCH_POLL)
+  const places = new Set<string>()
+  let end = from
+  for (;;) {
+    const { messages, nextOffset, maxOffset } = await pull(cluster, address, topic, queueId, end)
+    for (const message of messages) {
+      const stamp = stampOf(message)
+      if (stamp?.gateway === origin.gateway && stamp.broker === origin.broker && stamp.queueId === origin.queueId) {
+        places.add(placeKey(stamp.epoch, stamp.queueOffset))
+      }
+    }
+    const next = messages.length > 0 ? messages.at(-1)!.queueOffset + 1 : nextOffset
+    if (messages.length === 0 && (next <= end || next >= maxOffset))
+      return { places, end: Math.max(end, Math.min(next, maxOffset)) }
+    end = next
+  }
+}
+
+/** A message's stamp, where it has one that fits it. */
+export function stampOf({ properties, body }: StoredMessage) {
+  const text = findProperty(properties, STAMP_PROPERTY)
+  const stamp = text === undefined ? undefined : decodeStamp(text)
+  return stamp?.bind === bindOf(findProperty(properties, 'UNIQ_KEY'), [body]) ? stamp : undefined
+}
