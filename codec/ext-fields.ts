@@ -7,6 +7,7 @@
 import { CodecError } from './codec-error.ts'
 import type { FrameHead } from './frame-head.ts'
 import { JSON_HEADER } from './frame-head.ts'
+import { int16, int32 } from './header-binary.ts'
 import { equals, hexDigit, skipSpace } from './header-json.ts'
 
 const QUOTE = 0x22
@@ -114,9 +115,9 @@ export class ExtFields {
     const at = this.#at
     if (at >= extEnd) return false
     this.nameStart = at + 2
-    this.nameEnd = this.nameStart + bytes.readInt16BE(at)
+    this.nameEnd = this.nameStart + int16(bytes, at)
     this.valueStart = this.nameEnd + 4
-    this.valueEnd = this.valueStart + bytes.readInt32BE(this.nameEnd)
+    this.valueEnd = this.valueStart + int32(bytes, this.nameEnd)
     this.#at = this.valueEnd
     return true
   }

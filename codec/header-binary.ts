@@ -52,12 +52,22 @@ export function readBinaryHeader(head: FrameHead): void {
 }
 
 function entryEnd(bytes: Buffer, start: number, end: number): number {
-  const keyBytes = end - start < 6 ? -1 : bytes.readInt16BE(start)
-  const keyEnd = start + 2 + keyBytes
-  if (keyBytes < 0 || keyEnd + 4 > end) throw cut(start, end)
-  const valueBytes = bytes.readInt32BE(keyEnd)
+  if (end - start < 6) throw cut(start, end)
+  const keyEnd = start + 2 + int16(bytes, start)
+  if (keyEnd < start + 2 || keyEnd + 4 > end) throw cut(start, end)
+  const valueBytes = int32(bytes, keyEnd)
   if (valueBytes < 0 || valueBytes > end - keyEnd - 4) throw cut(start, end)
   return keyEnd + 4 + valueBytes
+}
+
+// Buffer's own readers check their arguments, which costs more than the reading.
+
+export function int16(bytes: Buffer, at: number): number {
+  return ((bytes[at]! << 24) >> 16) | bytes[at + 1]!
+}
+
+export function int32(bytes: Buffer, at: number): number {
+  return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!
 }
 
 function cut(at: number, end: number): CodecError {

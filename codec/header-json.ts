@@ -5,7 +5,7 @@
 // Strictly, because brokers are lenient in different ways (fastjson 1 matches "CODE" and "co-de" to code, fastjson 2
 // does not; both read "25" and 25.0 as 25): a header is accepted only where all of them would read the same. Only the
 // members that RemotingCommand has, each at most once, code, opaque and flag plain integers of 32 bits, extFields flat
-// and of names without escapes, all of it UTF-8 (at a cut sequence fastjson 2 reads over the quote behind it).
+// with names in plain ASCII, strings in UTF-8 (at a cut sequence fastjson 2 reads over the quote behind it).
 // What all of them take is taken, where clients write it: raw control characters in strings, and no flag where it is 0
 // (NewLife.RocketMQ, .NET), numbers in extFields (C++).
 // It does not look at what extFields hold: see ext-fields.ts.
@@ -160,15 +160,17 @@ function stringEnd(head: FrameHead, from: number): number {
   throw malformed(head, from, 'a string without end')
 }
 
-/** The same for a name in extFields: one that all brokers take as it stands. */
+/** The same for a name in extFields, which must be one that all brokers take as it stands. */
 function extNameEnd(head: FrameHead, from: number): number {
-  const { bytes } = head
-  const nameEnd = stringEnd(head, from)
+  const { bytes, end } = head
   if (bytes[from] === DOLLAR || bytes[from] === AT_SIGN)
     throw malformed(head, from, 'a name in extFields that fastjson may take for $ref or @type')
-  for (let at = from; at < nameEnd; at++)
-    if (bytes[at] === BACKSLASH) throw malformed(head, from, 'an escape in a name in extFields')
-  return nameEnd
+  for (let at = from; at < end; at++) {
+    const c = bytes[at]!
+    if (c === QUOTE) return at
+    if (c === BACKSLASH || c >= 0x80) throw malformed(head, at, 'an escape or no ASCII in a name in extFields')
+  }
+  throw malformed(head, from, 'a name in extFields without end')
 }
 
 function escapeEnd(head: FrameHead, at: number): number {

@@ -1,0 +1,12 @@
+import test from 'ava'
+import { type EmbeddedCluster, startEmbeddedCluster } from '../../../proxy/demo/embedded-cluster.ts'
+import { behaviours, runBehaviour } from './broker-behaviour.ts'
+
+let cluster: EmbeddedCluster
+
+test.before(async () => {
+  cluster = await startEmbeddedCluster({ name: 'embedded' })
+})
+test.after.always(() => cluster?.stop())
+
+for (const behaviour of behaviours) test(behaviour.title, t => runBehaviour(t, cluster, behaviour))

@@ -1,0 +1,100 @@
+// Real clients through the gateway: what they were told is safe stands at the remote as they sent it, once, in order.
+
+import test from 'ava'
+import { compare, holds, proofLine, readTopic } from '../../proxy/demo/proof.ts'
+import { fetchRocketMQ } from '../../proxy/demo/maven.ts'
+import { type RealCluster, startRealCluster } from '../../proxy/demo/real-cluster.ts'
+import { silentLogger } from '../../proxy/logger.ts'
+import { realEnvironment } from '../../replay/index.ts'
+import { differences, type Sent } from '../support/delivered.ts'
+import { GatewayProcess } from '../support/gateway-process.ts'
+import { missingGo, runGoProducer } from '../support/go-client.ts'
+import { runConsumer, runProducer } from '../support/java-client.ts'
+import { realTest } from '../support/real.ts'
+
+const environment = realEnvironment(silentLogger)
+const COUNT = 400
+const modes = ['sync', 'async', 'ordered', 'batch'] as const
+
+interface Setting {
+  source: RealCluster
+  remote: RealCluster
+  gateway: GatewayProcess
+}
+let setting: Promise<Setting> | undefined
+
+function ready(): Promise<Setting> {
+  setting ??= (async () => {
+    const [source, remote] = await Promise.all([startRealCluster({ name: 'clients-source' }), startRealCluster({ name: 'clients-remote' })])
+    const gateway = new GatewayProcess({ source: source.nameServer, remote: remote.nameServer })
+    await gateway.start()
+    return { source, remote, gateway }
+  })()
+  return setting
+}
+
+test.after.always(async () => {
+  const started = await setting?.catch(() => undefined)
+  await started?.gateway.end()
+  await Promise.all([started?.source.stop(), started?.remote.stop()])
+})
+
+async function arrives(t: import('ava').ExecutionContext, topic: string, acked: readonly Sent[]): Promise<void> {
+  const { source, remote, gateway } = await ready()
+  await gateway.drained()
+  const atRemote = await readTopic(environment, remote.nameServer, topic)
+  const proof = compare(new Set(acked.map(({ keys }) => keys)), await readTopic(environment, source.nameServer, topic), atRemote)
+  t.log(proofLine(proof))
+  t.true(holds(proof), proofLine(proof))
+  t.deepEqual(differences(acked, atRemote).slice(0, 5), [])
+}
+
+for (const version of ['4.9.7', '5.3.3'] as const) {
+  for (const serialize of ['JSON', 'ROCKETMQ'] as const) {
+    for (const mode of modes) {
+      realTest(`Java ${version} with ${serialize} headers: every acked message of ${mode} sends is at the remote as it was sent`, async t => {
+        const { gateway } = await ready()
+        const jars = await fetchRocketMQ(version)
+        const topic = `Java-${version.replaceAll('.', '_')}-${serialize}-${mode}`
+        const { acked, failed } = await runProducer({ jars, serialize, nameServer: gateway.nameServer, topic, mode, count: COUNT }).result
+        t.deepEqual(failed, [])
+        t.is(acked.length, COUNT)
+        await arrives(t, topic, acked)
+      })
+    }
+  }
+}
+
+realTest('Java 5.3.3 oneway sends are at the remote as they were sent', async t => {
+  const { gateway, remote } = await ready()
+  const topic = 'Java-oneway'
+  const { acked } = await runProducer({ jars: await fetchRocketMQ('5.3.3'), serialize: 'JSON', nameServer: gateway.nameServer, topic, mode: 'oneway', count: COUNT }).result
+  await gateway.drained()
+  t.deepEqual(differences(acked, await readTopic(environment, remote.nameServer, topic)).slice(0, 5), [])
+})
+
+for (const mode of modes) {
+  realTest(
+    `Go 2.1.2: every acked message of ${mode} sends is at the remote as it was sent`,
+    async t => {
+      const { gateway } = await ready()
+      const topic = `Go-${mode}`
+      const { acked, failed } = await runGoProducer({ nameServer: gateway.nameServer, topic, mode, count: COUNT }).result
+      t.deepEqual(failed, [])
+      t.is(acked.length, COUNT)
+      await arrives(t, topic, acked)
+    },
+    missingGo(),
+  )
+}
+
+for (const version of ['4.9.7', '5.3.3'] as const) {
+  realTest(`a push consumer of Java ${version} consumes through the gateway`, async t => {
+    const { gateway } = await ready()
+    const jars = await fetchRocketMQ(version)
+    const topic = `Consumed-${version.replaceAll('.', '_')}`
+    const { acked } = await runProducer({ jars, serialize: 'JSON', nameServer: gateway.nameServer, topic, mode: 'sync', count: 100 }).result
+    const consumed = await runConsumer({ jars, serialize: 'JSON', nameServer: gateway.nameServer, topic, group: `g-${topic}`, count: 100, seconds: 60 }).result
+    t.deepEqual(new Set(consumed.map(({ keys }) => keys)), new Set(acked.map(({ keys }) => keys)))
+  })
+}

@@ -1,0 +1,116 @@
+// A remote that is away, and a gateway that is killed: what a producer was told is safe is at the remote afterwards.
+
+import test from 'ava'
+import { compare, holds, proofLine, readTopic } from '../../proxy/demo/proof.ts'
+import { Producer } from '../../proxy/demo/producer.ts'
+import { type RealCluster, startRealCluster } from '../../proxy/demo/real-cluster.ts'
+import { silentLogger } from '../../proxy/logger.ts'
+import { realEnvironment } from '../../replay/index.ts'
+import { GatewayProcess, until } from '../support/gateway-process.ts'
+import { realTest } from '../support/real.ts'
+
+const environment = realEnvironment(silentLogger)
+let clusters: Promise<[RealCluster, RealCluster]> | undefined
+
+function pair(): Promise<[RealCluster, RealCluster]> {
+  clusters ??= Promise.all([startRealCluster({ name: 'outage-source' }), startRealCluster({ name: 'outage-remote' })])
+  return clusters
+}
+
+test.after.always(async () => {
+  const started = await clusters?.catch(() => undefined)
+  await Promise.all(started?.map(cluster => cluster.stop()) ?? [])
+})
+
+async function compared(producer: Producer, source: RealCluster, remote: RealCluster, topic: string) {
+  const atSource = await readTopic(environment, source.nameServer, topic)
+  const atRemote = await readTopic(environment, remote.nameServer, topic)
+  let stored = 0
+  for (const messages of atSource.values()) stored += messages.length
+  return { stored, proof: compare(producer.acked, atSource, atRemote) }
+}
+
+realTest('a remote broker killed for 20 s during sends costs the producer nothing, and afterwards nothing is missing and order holds', async t => {
+  const [source, remote] = await pair()
+  const gateway = new GatewayProcess({ source: source.nameServer, remote: remote.nameServer })
+  t.teardown(() => gateway.end())
+  await gateway.start()
+  const producer = new Producer(environment, gateway.nameServer, 'Killed', 512)
+  t.teardown(() => producer.end())
+  await producer.connect()
+  producer.start(1_000)
+  await until('some are replicated', () => producer.acked.size > 2_000)
+
+  await remote.brokers[0]!.kill()
+  const killedAt = Date.now()
+  await until('20 s have gone', () => Date.now() - killedAt >= 20_000)
+  await remote.brokers[0]!.start()
+  const before = producer.acked.size
+  await until('more is sent after the return', () => producer.acked.size > before + 1_000)
+  await producer.stop()
+  await gateway.drained()
+
+  t.is(producer.failed, 0)
+  t.is(producer.acked.size, producer.sent)
+  const { stored, proof } = await compared(producer, source, remote, 'Killed')
+  t.is(stored, producer.sent)
+  t.log(proofLine(proof))
+  t.true(holds(proof), proofLine(proof))
+})
+
+realTest('kill -9 of the gateway under load, ten times, also with the remote away, loses no acked message', async t => {
+  const [source, remote] = await pair()
+  const gateway = new GatewayProcess({ source: source.nameServer, remote: remote.nameServer })
+  t.teardown(() => gateway.end())
+  await gateway.start()
+  const producer = new Producer(environment, gateway.nameServer, 'KillNine', 512)
+  t.teardown(() => producer.end())
+  await producer.connect()
+  producer.start(2_000)
+
+  for (let round = 1; round <= 10; round++) {
+    const remoteAway = round % 3 === 0
+    if (remoteAway) await remote.brokers[0]!.kill()
+    const before = producer.acked.size
+    await until(`acks come in round ${round}`, () => producer.acked.size > before + 500 + Math.floor(Math.random() * 1_000))
+    await gateway.kill()
+    await gateway.start()
+    if (remoteAway) await remote.brokers[0]!.start()
+  }
+  await producer.stop()
+  await gateway.drained()
+
+  const { proof } = await compared(producer, source, remote, 'KillNine')
+  t.log(proofLine(proof))
+  t.deepEqual(proof.missing, [])
+  t.deepEqual(proof.outOfOrder, [])
+})
+
+realTest('an outage that brings four times bodyMemory loses nothing, keeps order, and memory stays bounded', async t => {
+  const [source, remote] = await pair()
+  const bodyMemory = 16 * 1024 * 1024
+  const gateway = new GatewayProcess({ source: source.nameServer, remote: remote.nameServer, options: [`--bodyMemory=${bodyMemory}`] })
+  t.teardown(() => gateway.end())
+  await gateway.start()
+  const producer = new Producer(environment, gateway.nameServer, 'Long', 4_096)
+  t.teardown(() => producer.end())
+  await producer.connect()
+  producer.start(500)
+  await until('the topic is at the remote', async () => producer.acked.size > 500 && (await gateway.waiting()) < 100)
+
+  await remote.brokers[0]!.kill()
+  producer.start(3_000)
+  const before = producer.acked.size
+  await until('four times bodyMemory is acked', () => (producer.acked.size - before) * 4_096 > 4 * bodyMemory, 120_000)
+  const during = await gateway.metrics()
+  await remote.brokers[0]!.start()
+  await producer.stop()
+  await gateway.drained()
+
+  t.true(during.get('body_memory_bytes')! <= bodyMemory * 1.1)
+  t.true(during.get('gap_messages{remote="default"}')! > 0)
+  const { proof } = await compared(producer, source, remote, 'Long')
+  t.log(proofLine(proof), `peak memory ${Math.round(gateway.peakMemory() / 1024 / 1024)} MiB`)
+  t.true(holds(proof), proofLine(proof))
+  t.true(gateway.peakMemory() < 256 * 1024 * 1024)
+})

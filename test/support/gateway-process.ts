@@ -1,0 +1,135 @@
+// The gateway as its users run it: a process of its own, started by the command line, seen by its ports and its output.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+
+const main = fileURLToPath(new URL('../../proxy/cli/main.js', import.meta.url))
+const START_TIMEOUT = 30_000
+
+export interface GatewayOptions {
+  source: string
+  remote: string
+  /** Further `--key=value`. */
+  options?: string[]
+}
+
+export class GatewayProcess {
+  readonly dataDir = mkdtempSync(join(tmpdir(), 'rocketmq-tee-test-'))
+  readonly #options: GatewayOptions
+  /** Lines of the log, all starts together. */
+  readonly log: Record<string, unknown>[] = []
+  stderr = ''
+  nameServer = ''
+  admin = ''
+  #nameServerPort = 0
+  #child: ChildProcess | undefined
+  #exited: Promise<number | null> = Promise.resolve(null)
+
+  constructor(options: GatewayOptions) {
+    this.#options = options
+  }
+
+  get pid(): number {
+    return this.#child!.pid!
+  }
+
+  /** Starts, or starts again on the same data and ports. */
+  async start(): Promise<void> {
+    this.#nameServerPort ||= await freePort()
+    const { source, remote, options = [] } = this.#options
+    const child = spawn(
+      process.execPath,
+      [
+        main,
+        'start',
+        `--srcClusterAddr=${source}`,
+        `--destClusterAddr=${remote}`,
+        `--dataDir=${this.dataDir}`,
+        '--listenHost=127.0.0.1',
+        `--nameServerPort=${this.#nameServerPort}`,
+        '--communicationPort=0',
+        '--adminPort=0',
+        ...options,
+      ],
+      { stdio: ['ignore', 'pipe', 'pipe'] },
+    )
+    this.#child = child
+    this.#exited = new Promise(resolve => child.once('exit', resolve))
+    child.stderr.on('data', chunk => {
+      this.stderr += chunk
+    })
+    await new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`gateway is not ready after ${START_TIMEOUT} ms: ${this.stderr}`)), START_TIMEOUT)
+      child.once('exit', code => reject(new Error(`gateway ended with ${code}: ${this.stderr}`)))
+      createInterface({ input: child.stdout }).on('line', line => {
+        const ready = /^ready nameServer=(\S+) admin=(\S+)$/.exec(line)
+        if (ready === null) return void this.log.push(JSON.parse(line) as Record<string, unknown>)
+        clearTimeout(timer)
+        this.nameServer = ready[1]!
+        this.admin = ready[2]!
+        resolve()
+      })
+    })
+  }
+
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<number | null> {
+    this.#child?.kill(signal)
+    return this.#exited
+  }
+
+  /** Stops it as an operator does, and removes its data. */
+  async end(): Promise<number | null> {
+    const code = await this.kill('SIGTERM')
+    rmSync(this.dataDir, { recursive: true, force: true })
+    return code
+  }
+
+  /** Values by name and labels, as they stand in the exposition. */
+  async metrics(): Promise<Map<string, number>> {
+    const text = await (await fetch(`http://${this.admin}/metrics`)).text()
+    const values = new Map<string, number>()
+    for (const line of text.split('\n')) {
+      const match = /^(\w+(?:\{.*\})?) (\S+)$/.exec(line)
+      if (match !== null) values.set(match[1]!.replace(/^rocketmq_tee_/, ''), Number(match[2]))
+    }
+    return values
+  }
+
+  /** Messages that are acked and not yet done. */
+  async waiting(): Promise<number> {
+    const metrics = await this.metrics()
+    return metrics.get('lag_messages{remote="default"}') ?? Number.NaN
+  }
+
+  /** Waits until everything acked is done. */
+  async drained(timeoutMs = 60_000): Promise<void> {
+    await until('the gateway has nothing left to send', async () => (await this.waiting()) === 0, timeoutMs)
+  }
+
+  /** Most memory that the process ever had, in bytes. */
+  peakMemory(): number {
+    return Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'))![1]) * 1024
+  }
+}
+
+/** Waits for a condition; the error says which one did not come. */
+export async function until(what: string, holds: () => Promise<boolean> | boolean, timeoutMs = 30_000): Promise<void> {
+  for (const deadline = Date.now() + timeoutMs; !(await holds()); await new Promise(resolve => setTimeout(resolve, 50))) {
+    if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms in vain until ${what}`)
+  }
+}
+
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer().once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as { port: number }
+      server.close(() => resolve(port))
+    })
+  })
+}
