@@ -37,7 +37,10 @@ if (changedAt(installed) < changedAt(join(root, 'package-lock.json'))) {
 }
 
 const built = join(root, 'dist', '.built')
-const newest = Math.max(changedAt(join(root, 'tsconfig.json')), ...sourceFolders.map(name => newestSource(join(root, name))))
+const newest = Math.max(
+  changedAt(join(root, 'tsconfig.json')),
+  ...sourceFolders.map(name => newestSource(join(root, name))),
+)
 if (process.argv.includes('--build') || changedAt(built) < newest) {
   // A test whose source was deleted would still run from dist/, so it starts empty.
   rmSync(join(root, 'dist'), { recursive: true, force: true })

@@ -2,9 +2,9 @@
 // two cores with several JVMs. Ends with one line of counts; the lines before it say what was skipped, and why.
 // Arguments are test files (dist/test/…); without any, all run.
 import { spawn, spawnSync } from 'node:child_process'
-import { createInterface } from 'node:readline'
 import { readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
@@ -23,7 +23,10 @@ function testFiles(folder) {
 /** Ava's own process, its TAP lines passed on and counted. */
 async function run(files, concurrency) {
   if (files.length === 0) return
-  const child = spawn(process.execPath, [ava, '--tap', '--concurrency', String(concurrency), ...files], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [ava, '--tap', '--concurrency', String(concurrency), ...files], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   for await (const line of createInterface({ input: child.stdout })) {
     if (/^(ok|not ok) /.test(line)) {
       if (line.includes('# SKIP')) {
@@ -34,7 +37,9 @@ async function run(files, concurrency) {
     }
     if (!/^(TAP version|1\.\.|# (tests|pass|fail|skip))/.test(line)) console.log(line)
   }
-  const [code] = await new Promise(resolve => child.exitCode === null ? child.once('exit', (...args) => resolve(args)) : resolve([child.exitCode]))
+  const [code] = await new Promise(resolve =>
+    child.exitCode === null ? child.once('exit', (...args) => resolve(args)) : resolve([child.exitCode]),
+  )
   // A file that crashes or has no test fails the run without a line of its own.
   if (code !== 0 && counts.failed === 0) counts.failed++
 }
@@ -42,11 +47,20 @@ async function run(files, concurrency) {
 const asked = process.argv.slice(2)
 const all = asked.length > 0 ? asked : testFiles('dist/test')
 const isReal = file => file.startsWith(join('dist', 'test', 'real'))
-await run(all.filter(file => !isReal(file)), 2)
+await run(
+  all.filter(file => !isReal(file)),
+  2,
+)
 for (const file of all.filter(isReal)) await run([file], 1)
 
 if (skipped.length > 0) {
-  const missing = [['java', '-version'], ['mvn', '-v'], ['go', 'version']].filter(([tool, flag]) => spawnSync(tool, [flag]).error).map(([tool]) => tool)
+  const missing = [
+    ['java', '-version'],
+    ['mvn', '-v'],
+    ['go', 'version'],
+  ]
+    .filter(([tool, flag]) => spawnSync(tool, [flag]).error)
+    .map(([tool]) => tool)
   const why = missing.length > 0 ? `${missing.join(', ')} not on the PATH` : 'see the tests'
   console.log(`${skipped.length} tests skipped, ${why}:`)
   for (const title of skipped) console.log(`  ${title}`)

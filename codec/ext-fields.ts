@@ -12,6 +12,7 @@ import { equals, hexDigit, skipSpace } from './header-json.ts'
 
 const QUOTE = 0x22
 const COMMA = 0x2c
+const QUESTION_MARK = 0x3f
 const BACKSLASH = 0x5c
 const BRACE_CLOSE = 0x7d
 const LOWER_N = 0x6e
@@ -159,6 +160,8 @@ export function unescapeJson(raw: Buffer): Buffer {
           at += 6
         }
       }
+      // Half a pair is what Java writes for it when the broker stores it.
+      if (unit >= 0xd800 && unit < 0xe000) unit = QUESTION_MARK
       if (unit < 0x80) out[written++] = unit
       else written += out.write(String.fromCodePoint(unit), written)
     }

@@ -168,7 +168,8 @@ function extNameEnd(head: FrameHead, from: number): number {
   for (let at = from; at < end; at++) {
     const c = bytes[at]!
     if (c === QUOTE) return at
-    if (c === BACKSLASH || c >= 0x80) throw malformed(head, at, 'an escape or no ASCII in a name in extFields')
+    if (c === BACKSLASH || c < 0x20 || c >= 0x80)
+      throw malformed(head, at, 'a character that is not plain ASCII in a name in extFields')
   }
   throw malformed(head, from, 'a name in extFields without end')
 }

@@ -126,13 +126,19 @@ export class BrokerListeners {
         await main.listen(listenHost, fixed)
         wanted = main.port - VIP_DISTANCE
         await vip.listen(listenHost, wanted)
-        this.#options.log.info({ broker: entry.broker, brokerId: entry.brokerId, address: entry.address, port: main.port }, 'listening for a broker')
+        this.#options.log.info(
+          { broker: entry.broker, brokerId: entry.brokerId, address: entry.address, port: main.port },
+          'listening for a broker',
+        )
         return { entry, main, vip }
       } catch (error) {
         main.closeAccepting()
         if (fixed !== 0 || tries === FREE_PORT_TRIES) {
           const { code } = error as NodeJS.ErrnoException
-          throw new FatalError(ExitCode.portInUse, `port ${wanted} for broker ${entry.broker} cannot be had (${code}): change communicationPort, or free the port`)
+          throw new FatalError(
+            ExitCode.portInUse,
+            `port ${wanted} for broker ${entry.broker} cannot be had (${code}): change communicationPort, or free the port`,
+          )
         }
       }
     }
@@ -147,13 +153,21 @@ export class BrokerListeners {
     this.reachable.set(entry.broker, source !== undefined)
     if (source === undefined || client.destroyed) {
       // As a dead broker would.
-      if (source === undefined) log.warn({ broker: entry.broker, address: entry.address }, 'source broker cannot be reached: client connection closed')
+      if (source === undefined)
+        log.warn(
+          { broker: entry.broker, address: entry.address },
+          'source broker cannot be reached: client connection closed',
+        )
       client.destroy()
       source?.destroy()
       return
     }
     const context = sessionContext(broker)
-    const session = new Session({ ...context, closed: cause => (this.sessions.delete(session), context.closed(cause)) }, client, source)
+    const closed = (cause: string) => {
+      this.sessions.delete(session)
+      context.closed(cause)
+    }
+    const session = new Session({ ...context, closed }, client, source)
     this.sessions.add(session)
     session.start()
     client.resume()
@@ -163,7 +177,14 @@ export class BrokerListeners {
 function dial(address: string, below = 0): Promise<Socket | undefined> {
   const { host, port } = parseAddress(address)
   return new Promise(resolve => {
-    const socket = connect({ host, port: port - below, noDelay: true, allowHalfOpen: true, keepAlive: true, keepAliveInitialDelay: 60_000 })
+    const socket = connect({
+      host,
+      port: port - below,
+      noDelay: true,
+      allowHalfOpen: true,
+      keepAlive: true,
+      keepAliveInitialDelay: 60_000,
+    })
     const timer = setTimeout(() => fail(), CONNECT_TIMEOUT)
     const fail = () => {
       clearTimeout(timer)

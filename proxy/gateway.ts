@@ -4,9 +4,18 @@
 // Stop: no new connections, sends that are out are answered, lanes end, cursors are written, links end.
 
 import { mkdir } from 'node:fs/promises'
-import { LockedError, lockDirectory, realEnvironment, realFileSystem, Replay, SegmentVersionError, SlotVersionError, type SourceBroker } from '../replay/index.ts'
-import { startAdmin } from './admin/server.ts'
+import {
+  LockedError,
+  lockDirectory,
+  Replay,
+  realEnvironment,
+  realFileSystem,
+  SegmentVersionError,
+  SlotVersionError,
+  type SourceBroker,
+} from '../replay/index.ts'
 import type { ListenerEntry } from './address-table.ts'
+import { startAdmin } from './admin/server.ts'
 import { BrokerListeners } from './broker-listeners.ts'
 import type { Config } from './config.ts'
 import { ExitCode, FatalError } from './exit-code.ts'
@@ -54,7 +63,8 @@ export class Gateway {
       sendGiveUpTimeout: config.sendGiveUpTimeout,
       topicSync: config.topicSync,
     })
-    const isClusterName = (name: string) => this.#brokers.table.entries.some(({ broker, cluster }) => broker === name || cluster === name)
+    const isClusterName = (name: string) =>
+      this.#brokers.table.entries.some(({ broker, cluster }) => broker === name || cluster === name)
     this.#policy = new TopicPolicy(topicFilter(config.topics, config.topicsExclude), isClusterName)
     this.#brokers = new BrokerListeners({
       listenHost: config.listenHost,
@@ -92,11 +102,17 @@ export class Gateway {
     await this.#openDataDirectory()
     await this.#learnBrokers().catch(error => {
       if (error instanceof FatalError) throw error
-      log.warn({ reason: (error as Error).message }, 'the source cannot be asked for its brokers yet: the kept table serves')
+      log.warn(
+        { reason: (error as Error).message },
+        'the source cannot be asked for its brokers yet: the kept table serves',
+      )
     })
     await this.#brokers.portsOf([...this.#brokers.table.entries])
     await this.#nameServer.listen(config.listenHost, config.nameServerPort).catch(error => {
-      throw new FatalError(ExitCode.portInUse, `nameServerPort ${config.nameServerPort} cannot be had (${(error as NodeJS.ErrnoException).code}): change it, or free the port`)
+      throw new FatalError(
+        ExitCode.portInUse,
+        `nameServerPort ${config.nameServerPort} cannot be had (${(error as NodeJS.ErrnoException).code}): change it, or free the port`,
+      )
     })
     this.nameServerAddress = `${config.listenHost === '0.0.0.0' ? '127.0.0.1' : config.listenHost}:${this.#nameServer.port}`
     const admin = await startAdmin({
@@ -105,7 +121,10 @@ export class Gateway {
       metrics: () => this.metrics.render(),
       readiness: () => this.#readiness(),
     }).catch(error => {
-      throw new FatalError(ExitCode.portInUse, `adminPort ${config.adminPort} cannot be had (${(error as NodeJS.ErrnoException).code}): change it, or free the port`)
+      throw new FatalError(
+        ExitCode.portInUse,
+        `adminPort ${config.adminPort} cannot be had (${(error as NodeJS.ErrnoException).code}): change it, or free the port`,
+      )
     })
     this.adminAddress = admin.address
     this.#closeAdmin = () => admin.close()
@@ -127,7 +146,8 @@ export class Gateway {
     this.#nameServer.closeAccepting()
     this.#brokers.closeAccepting()
     for (const session of this.#brokers.sessions) session.drain()
-    while (this.#brokers.sessions.size > 0 && Date.now() < deadline) await new Promise(resolve => setTimeout(resolve, 20))
+    while (this.#brokers.sessions.size > 0 && Date.now() < deadline)
+      await new Promise(resolve => setTimeout(resolve, 20))
     for (const session of this.#brokers.sessions) session.close('drain-timeout')
     for (const session of this.#nameServerSessions) session.close()
     await this.#brokers.destroySockets()
@@ -143,7 +163,10 @@ export class Gateway {
       throw new FatalError(ExitCode.dataDirectory, `dataDir ${dataDir} cannot be made: ${(error as Error).message}`)
     })
     this.#unlock = await lockDirectory(dataDir).catch(error => {
-      throw new FatalError(error instanceof LockedError ? ExitCode.locked : ExitCode.dataDirectory, (error as Error).message)
+      throw new FatalError(
+        error instanceof LockedError ? ExitCode.locked : ExitCode.dataDirectory,
+        (error as Error).message,
+      )
     })
     try {
       await this.replay.open()
@@ -165,8 +188,12 @@ export class Gateway {
       }
       return opened
     } catch (error) {
-      if (error instanceof SegmentVersionError || error instanceof SlotVersionError) throw new FatalError(ExitCode.config, (error as Error).message)
-      throw new FatalError(ExitCode.storage, `the journal of broker ${broker} cannot be opened: ${(error as Error).message}`)
+      if (error instanceof SegmentVersionError || error instanceof SlotVersionError)
+        throw new FatalError(ExitCode.config, (error as Error).message)
+      throw new FatalError(
+        ExitCode.storage,
+        `the journal of broker ${broker} cannot be opened: ${(error as Error).message}`,
+      )
     }
   }
 
@@ -180,14 +207,21 @@ export class Gateway {
     this.#timers.push(
       setTimeout(() => {
         this.#learnBrokers()
-          .catch(error => this.#log.debug({ reason: (error as Error).message }, 'the source cannot be asked for its brokers'))
+          .catch(error =>
+            this.#log.debug({ reason: (error as Error).message }, 'the source cannot be asked for its brokers'),
+          )
           .finally(() => this.#stopping === undefined && this.#watchBrokers())
       }, interval),
     )
   }
 
   #repeat(interval: number, call: () => Promise<void>): void {
-    this.#timers.push(setTimeout(() => void call().finally(() => this.#stopping === undefined && this.#repeat(interval, call)), interval))
+    this.#timers.push(
+      setTimeout(
+        () => void call().finally(() => this.#stopping === undefined && this.#repeat(interval, call)),
+        interval,
+      ),
+    )
   }
 
   #sessionContext(broker: SourceBroker): SessionContext {
@@ -210,7 +244,10 @@ export class Gateway {
   #saySkipped(reason: string, topic: string): void {
     if (this.#saidSkipped.has(reason)) return
     this.#saidSkipped.add(reason)
-    this.#log.warn({ reason, topic }, `messages of kind ${reason} pass to the source and are not replicated; said once, counted in skipped_messages_total`)
+    this.#log.warn(
+      { reason, topic },
+      `messages of kind ${reason} pass to the source and are not replicated; said once, counted in skipped_messages_total`,
+    )
   }
 
   #readiness(): { ready: boolean } & Record<string, unknown> {
@@ -223,7 +260,11 @@ export class Gateway {
       sourceBrokersReachable: reachable,
       remote: { name: this.replay.remote.name ?? null, up: this.replay.remote.cluster.isUp },
       waitingLanes: brokers.flatMap(broker => broker.troubles).slice(0, 20),
-      journal: brokers.map(broker => ({ broker: broker.options.name, failed: broker.journal.failed, errors: broker.journal.errors })),
+      journal: brokers.map(broker => ({
+        broker: broker.options.name,
+        failed: broker.journal.failed,
+        errors: broker.journal.errors,
+      })),
     }
   }
 
@@ -234,29 +275,86 @@ export class Gateway {
       const sum = (read: (broker: SourceBroker) => number) => brokers.reduce((total, broker) => total + read(broker), 0)
       const byLabel = (name: string, label: string, read: (broker: SourceBroker) => Record<string, number>) => {
         const counts = new Map<string, number>()
-        for (const broker of brokers) for (const [key, count] of Object.entries(read(broker))) counts.set(key, (counts.get(key) ?? 0) + count)
+        for (const broker of brokers)
+          for (const [key, count] of Object.entries(read(broker))) counts.set(key, (counts.get(key) ?? 0) + count)
         for (const [key, count] of counts) set(name, count, { remote, [label]: key })
       }
-      set('acked_messages_total', sum(({ account }) => account.acked))
-      set('replicated_messages', sum(({ account }) => account.totals.replicated), { remote })
-      set('queued_messages', sum(({ account }) => account.queued), { remote })
-      set('gap_messages', sum(({ account }) => account.inGap), { remote })
-      set('dead_letter_messages', sum(({ account }) => account.totals.deadLettered), { remote })
+      set(
+        'acked_messages_total',
+        sum(({ account }) => account.acked),
+      )
+      set(
+        'replicated_messages',
+        sum(({ account }) => account.totals.replicated),
+        { remote },
+      )
+      set(
+        'queued_messages',
+        sum(({ account }) => account.queued),
+        { remote },
+      )
+      set(
+        'gap_messages',
+        sum(({ account }) => account.inGap),
+        { remote },
+      )
+      set(
+        'dead_letter_messages',
+        sum(({ account }) => account.totals.deadLettered),
+        { remote },
+      )
       byLabel('skipped_messages_total', 'reason', ({ account }) => account.totals.skipped)
       byLabel('lost_messages_total', 'cause', ({ account }) => account.totals.lost)
-      set('unresolved_messages_total', sum(({ account }) => account.totals.unresolved))
-      set('reordered_messages_total', sum(({ account }) => account.totals.reordered))
-      set('unstamped_messages_total', sum(({ account }) => account.totals.unstamped))
-      set('sent_messages_total', sum(({ account }) => account.totals.sent), { remote })
-      set('sent_again_messages_total', sum(({ account }) => account.totals.sentAgain), { remote })
-      set('lag_messages', sum(({ account }) => account.queued + account.inGap), { remote })
+      set(
+        'unresolved_messages_total',
+        sum(({ account }) => account.totals.unresolved),
+      )
+      set(
+        'reordered_messages_total',
+        sum(({ account }) => account.totals.reordered),
+      )
+      set(
+        'unstamped_messages_total',
+        sum(({ account }) => account.totals.unstamped),
+      )
+      set(
+        'sent_messages_total',
+        sum(({ account }) => account.totals.sent),
+        { remote },
+      )
+      set(
+        'sent_again_messages_total',
+        sum(({ account }) => account.totals.sentAgain),
+        { remote },
+      )
+      set(
+        'lag_messages',
+        sum(({ account }) => account.queued + account.inGap),
+        { remote },
+      )
       set('lag_seconds', Math.max(0, ...brokers.map(broker => broker.lagMs)) / 1000, { remote })
-      set('waiting_lanes', sum(broker => broker.troubles.length), { remote })
-      set('journal_bytes', sum(({ journal }) => journal.counts.bytes))
-      set('journal_segments', sum(({ journal }) => journal.counts.segments))
-      set('journal_errors_total', sum(({ journal }) => journal.errors))
+      set(
+        'waiting_lanes',
+        sum(broker => broker.troubles.length),
+        { remote },
+      )
+      set(
+        'journal_bytes',
+        sum(({ journal }) => journal.counts.bytes),
+      )
+      set(
+        'journal_segments',
+        sum(({ journal }) => journal.counts.segments),
+      )
+      set(
+        'journal_errors_total',
+        sum(({ journal }) => journal.errors),
+      )
       set('body_memory_bytes', this.replay.memory.used)
-      set('read_back_messages_total', sum(({ account }) => account.readBack))
+      set(
+        'read_back_messages_total',
+        sum(({ account }) => account.readBack),
+      )
       set('remote_up', this.replay.remote.cluster.isUp ? 1 : 0, { remote })
       for (const [broker, up] of this.#brokers.reachable) set('source_up', up ? 1 : 0, { broker })
       set('connections', this.#brokers.sessions.size + this.#nameServerSessions.size)

@@ -10,11 +10,14 @@ export class Listener {
 
   constructor(onSocket: (socket: Socket) => void) {
     // Half-open: the end of one direction is passed on, and the other goes on until its own end.
-    this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 }, socket => {
-      this.sockets.add(socket)
-      socket.once('close', () => this.sockets.delete(socket))
-      onSocket(socket)
-    })
+    this.#server = createServer(
+      { allowHalfOpen: true, pauseOnConnect: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 },
+      socket => {
+        this.sockets.add(socket)
+        socket.once('close', () => this.sockets.delete(socket))
+        onSocket(socket)
+      },
+    )
   }
 
   /** Rejects with the system's error, such as EADDRINUSE. Port 0 takes a free one. */

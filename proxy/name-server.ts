@@ -5,7 +5,15 @@
 // frames pass as they came. Frames are taken whole here: they are small and rare.
 
 import { connect, type Socket } from 'node:net'
-import { type BrokerAddress, type Frame, Framer, readRoute, RequestCode, ResponseCode, rewriteRoute } from '../codec/index.ts'
+import {
+  type BrokerAddress,
+  type Frame,
+  Framer,
+  RequestCode,
+  ResponseCode,
+  readRoute,
+  rewriteRoute,
+} from '../codec/index.ts'
 import type { Address } from '../replay/index.ts'
 import type { Logger } from './logger.ts'
 
@@ -78,7 +86,8 @@ export class NameServerSession {
 
   #request({ head, bytes }: Frame, source: Socket): void {
     const { code, opaque } = head
-    if (code === RequestCode.GET_ROUTEINFO_BY_TOPIC || code === RequestCode.GET_BROKER_CLUSTER_INFO) this.#routes.add(opaque)
+    if (code === RequestCode.GET_ROUTEINFO_BY_TOPIC || code === RequestCode.GET_BROKER_CLUSTER_INFO)
+      this.#routes.add(opaque)
     // Routes are asked for every 30 s, and each is answered: more than this is a client that does not take its answers.
     if (this.#routes.size > 10_000) return this.close()
     source.write(bytes)
@@ -86,7 +95,11 @@ export class NameServerSession {
 
   /** Answers are passed on in order, also when one waits for a listener. */
   #answer(frame: Frame): void {
-    const isRoute = frame.head.isResponse && this.#routes.delete(frame.head.opaque) && frame.head.code === ResponseCode.SUCCESS && frame.body.length > 0
+    const isRoute =
+      frame.head.isResponse &&
+      this.#routes.delete(frame.head.opaque) &&
+      frame.head.code === ResponseCode.SUCCESS &&
+      frame.body.length > 0
     this.#answers = this.#answers
       .then(async () => void this.#client.write(isRoute ? await this.#rewritten(frame) : frame.bytes))
       .catch(error => this.#malformed('source', error as Error))

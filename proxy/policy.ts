@@ -37,6 +37,11 @@ export class TopicPolicy {
   }
 
   #isSystem(topic: string): boolean {
-    return systemTopics.has(topic) || systemPrefixes.some(prefix => topic.startsWith(prefix)) || topic.endsWith('_REPLY_TOPIC') || this.#isClusterName(topic)
+    return (
+      systemTopics.has(topic) ||
+      systemPrefixes.some(prefix => topic.startsWith(prefix)) ||
+      topic.endsWith('_REPLY_TOPIC') ||
+      this.#isClusterName(topic)
+    )
   }
 }

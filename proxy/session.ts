@@ -20,9 +20,9 @@ import {
   isSend,
   readSendAnswer,
   readSendRequest,
-  saysStored,
   type SendAnswer,
   type SendRequest,
+  saysStored,
   type Verdict,
 } from '../codec/index.ts'
 import type { Outstanding, SourceBroker } from '../replay/index.ts'
@@ -206,7 +206,10 @@ export class Session {
     const outstanding = pending.outstanding!
     if (!stored) return broker.refused(outstanding)
     if (answer === undefined) {
-      log.error({ topic: pending.request.topic }, 'the source accepted a message without saying where: it cannot be replicated')
+      log.error(
+        { topic: pending.request.topic },
+        'the source accepted a message without saying where: it cannot be replicated',
+      )
       return broker.unanswered(outstanding)
     }
     this.#accept(pending, outstanding, answer)
@@ -219,7 +222,10 @@ export class Session {
       messages = accepted(request, answer, payload, Date.now(), remoteCluster())
     } catch (error) {
       // The broker took a batch whose members cannot be cut apart; it may have stored something else than was meant.
-      log.error({ topic: request.topic, err: error }, 'the source accepted a batch that cannot be read: it cannot be replicated')
+      log.error(
+        { topic: request.topic, err: error },
+        'the source accepted a batch that cannot be read: it cannot be replicated',
+      )
       return broker.unanswered(outstanding)
     }
     for (const [reason, count] of messages.skipped) {
@@ -266,7 +272,8 @@ export class Session {
   }
 
   #flowToSource(): void {
-    if (!this.#clientPaused || this.#source.writableNeedDrain || this.#pendingBytes > this.#context.pendingBytesMax / 2) return
+    if (!this.#clientPaused || this.#source.writableNeedDrain || this.#pendingBytes > this.#context.pendingBytesMax / 2)
+      return
     this.#clientPaused = false
     if (!this.#draining) this.#client.resume()
   }
@@ -274,7 +281,10 @@ export class Session {
   #flowToClient(): void {
     if (this.#client.writableNeedDrain) {
       if (this.#client.writableLength > this.#context.pendingBytesMax) {
-        this.#context.log.warn({ bytes: this.#client.writableLength, limit: this.#context.pendingBytesMax }, 'client does not read its answers: connection closed')
+        this.#context.log.warn(
+          { bytes: this.#client.writableLength, limit: this.#context.pendingBytesMax },
+          'client does not read its answers: connection closed',
+        )
         return this.close('client-too-slow')
       }
       if (!this.#sourcePaused && this.#pending.size === 0) {

@@ -26,7 +26,13 @@ export interface Verdict {
  * The messages of an accepted send. `remoteCluster` is undefined while its name is not known: nothing is a loop then.
  * Throws CodecError where a batch cannot be unpacked.
  */
-export function accepted(request: SendRequest, answer: SendAnswer, payload: readonly Buffer[], ackedAt: number, remoteCluster: string | undefined): Verdict {
+export function accepted(
+  request: SendRequest,
+  answer: SendAnswer,
+  payload: readonly Buffer[],
+  ackedAt: number,
+  remoteCluster: string | undefined,
+): Verdict {
   const verdict: Verdict = { messages: [], skipped: new Map() }
   if (request.batch) {
     // A batch that came in several chunks is put together here, once: its members are cut from it.
@@ -65,7 +71,14 @@ interface Look {
 }
 
 function lookAt(bytes: Buffer): Look {
-  const look: Look = { uniqKey: undefined, delayed: false, transaction: false, reply: false, stamp: undefined, connectorOrigin: undefined }
+  const look: Look = {
+    uniqKey: undefined,
+    delayed: false,
+    transaction: false,
+    reply: false,
+    stamp: undefined,
+    connectorOrigin: undefined,
+  }
   const properties = new Properties(bytes)
   while (properties.next()) {
     switch (properties.nameEnd - properties.start) {
@@ -97,14 +110,23 @@ function lookAt(bytes: Buffer): Look {
   return look
 }
 
-function skipReason(request: SendRequest, look: Look, payload: readonly Buffer[], remoteCluster: string | undefined): SkipReason | undefined {
+function skipReason(
+  request: SendRequest,
+  look: Look,
+  payload: readonly Buffer[],
+  remoteCluster: string | undefined,
+): SkipReason | undefined {
   if (look.transaction || (request.sysFlag & SysFlag.TRANSACTION) !== 0) return 'transaction'
   if (look.delayed) return 'delayed'
   if (look.reply) return 'reply'
   return skipLoop(look, payload, remoteCluster)
 }
 
-function skipLoop({ uniqKey, stamp, connectorOrigin }: Look, payload: readonly Buffer[], remoteCluster: string | undefined): SkipReason | undefined {
+function skipLoop(
+  { uniqKey, stamp, connectorOrigin }: Look,
+  payload: readonly Buffer[],
+  remoteCluster: string | undefined,
+): SkipReason | undefined {
   if (remoteCluster === undefined) return undefined
   if (connectorOrigin?.split(',').includes(remoteCluster)) return 'loop'
   const origin = stamp === undefined ? undefined : decodeStamp(stamp)
@@ -113,7 +135,15 @@ function skipLoop({ uniqKey, stamp, connectorOrigin }: Look, payload: readonly B
   return origin.bind === bindOf(uniqKey?.toString(), payload) ? 'loop' : undefined
 }
 
-function placeOf(request: SendRequest, answer: SendAnswer, index: number, ackedAt: number, { uniqKey }: Look, payload: readonly Buffer[], flags: number): Place {
+function placeOf(
+  request: SendRequest,
+  answer: SendAnswer,
+  index: number,
+  ackedAt: number,
+  { uniqKey }: Look,
+  payload: readonly Buffer[],
+  flags: number,
+): Place {
   return {
     sequence: 0,
     queueOffset: answer.queueOffset + index,

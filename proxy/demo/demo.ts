@@ -7,6 +7,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { realEnvironment } from '../../replay/index.ts'
 import { loadConfig } from '../config.ts'
 import { Gateway } from '../gateway.ts'
@@ -37,7 +38,7 @@ export async function runDemo({ embedded, seconds = 8 }: DemoOptions): Promise<n
   const real = !embedded && missing === undefined
   say(real ? `demo: RocketMQ ${VERSION}` : 'demo: embedded')
   if (!embedded && missing !== undefined) say(`${missing}: the embedded cluster stands in for RocketMQ`)
-  const undo: (() => Promise<unknown> | void)[] = []
+  const undo: (() => unknown)[] = []
   let ending: Promise<void> | undefined
   const end = () => {
     ending ??= (async () => {
@@ -63,11 +64,7 @@ export async function runDemo({ embedded, seconds = 8 }: DemoOptions): Promise<n
   return code
 }
 
-async function scenario(
-  real: boolean,
-  outageSeconds: number,
-  undo: (() => Promise<unknown> | void)[],
-): Promise<number> {
+async function scenario(real: boolean, outageSeconds: number, undo: (() => unknown)[]): Promise<number> {
   const start = async (name: string): Promise<Cluster> => {
     say(`starting cluster ${name}`)
     const cluster = real
@@ -102,7 +99,7 @@ async function scenario(
   const screen = new Screen(gateway, producer)
   undo.push(() => screen.end())
   producer.start(RATE)
-  await screen.show('remote up', 4_000)
+  await screen.show('remote up', 4_000, () => screen.replicated > RATE)
   const [broker] = remote.brokers
   screen.event(`stopping the remote broker for ${outageSeconds} s; the producer goes on`)
   await broker!.stop()
@@ -137,10 +134,16 @@ class Screen {
     this.#producer = producer
   }
 
-  async show(phase: string, ms: number): Promise<void> {
+  /** Shows the line for so long, and on until the condition holds. */
+  async show(phase: string, ms: number, holds: () => boolean = () => true): Promise<void> {
     this.#draw(() => this.#line(phase))
-    await new Promise(resolve => setTimeout(resolve, ms))
+    await sleep(ms)
+    for (const deadline = Date.now() + DRAIN_TIMEOUT; !holds() && Date.now() < deadline; ) await sleep(50)
     this.end()
+  }
+
+  get replicated(): number {
+    return this.#sum(({ totals }) => totals.replicated)
   }
 
   event(text: string): void {
@@ -155,7 +158,7 @@ class Screen {
     const deadline = Date.now() + timeoutMs
     while (this.#waiting > 0) {
       if (Date.now() > deadline) throw new Error(`${this.#waiting} messages still wait after ${timeoutMs / 1000} s`)
-      await new Promise(resolve => setTimeout(resolve, 50))
+      await sleep(50)
     }
     this.end()
     say(this.#bar())
@@ -188,10 +191,9 @@ class Screen {
 
   #line(phase: string): string {
     const lag = Math.max(0, ...[...this.#gateway.replay.brokers.values()].map(broker => broker.lagMs)) / 1000
-    const replicated = this.#sum(account => account.totals.replicated)
     const queued = this.#sum(account => account.queued)
     const gap = this.#sum(account => account.inGap)
-    return `${phase.padEnd(11)}  sent ${this.#producer.sent}  acked ${this.#producer.acked.size}  replicated ${replicated}  queued ${queued}  in gap ${gap}  lag ${lag.toFixed(1)} s`
+    return `${phase.padEnd(11)}  sent ${this.#producer.sent}  acked ${this.#producer.acked.size}  replicated ${this.replicated}  queued ${queued}  in gap ${gap}  lag ${lag.toFixed(1)} s`
   }
 
   #bar(): string {

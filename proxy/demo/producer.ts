@@ -5,11 +5,14 @@
 // not try again: a send that fails or is refused is counted and forgotten.
 
 import { randomBytes } from 'node:crypto'
-import { encodeFrame, encodeProperties, PERM_WRITE, RequestCode, saysStored } from '../../codec/index.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { encodeFrame, encodeProperties, PERM_WRITE, RequestCode, type Route, saysStored } from '../../codec/index.ts'
 import { Cluster, type Environment, masterOf, parseAddress } from '../../replay/index.ts'
 
 const SEND_TIMEOUT = 5_000
 const TICK = 10
+const ROUTE_POLL = 250
+const ROUTE_TRIES = 120
 
 interface Queue {
   address: string
@@ -37,13 +40,22 @@ export class Producer {
 
   /** Finds the topic's queues; a topic that is not there yet is made by its first message, as clients do it. */
   async connect(): Promise<void> {
-    const route = (await this.#cluster.route(this.#topic)) ?? (await this.#cluster.route('TBW102'))
-    if (route === undefined) throw new Error(`no route for ${this.#topic}`)
+    const route = await this.#route()
     this.#queues = route.queues.flatMap(queue => {
       const address = masterOf(route, queue.broker)
       if (address === undefined || (queue.perm & PERM_WRITE) === 0) return []
       return Array.from({ length: Math.min(4, queue.writeQueues) }, (_, queueId) => ({ address, queueId }))
     })
+  }
+
+  /** A broker tells its name server of itself soon after its start, not at once. */
+  async #route(): Promise<Route> {
+    for (let tries = 1; ; tries++) {
+      const route = (await this.#cluster.route(this.#topic)) ?? (await this.#cluster.route('TBW102'))
+      if (route !== undefined) return route
+      if (tries === ROUTE_TRIES) throw new Error(`no route for ${this.#topic} after ${(tries * ROUTE_POLL) / 1000} s`)
+      await sleep(ROUTE_POLL)
+    }
   }
 
   /** Sends so many messages a second until `stop`. */

@@ -9,7 +9,7 @@ import {
   type Verdict,
 } from '../../codec/index.ts'
 import { printedSeed, type Random, seededRandom } from '../support/random.ts'
-import { binaryFrame, frameBytes, int, javaSend, jsonFrame, runOfFrames, SEND_V2 } from './wire.ts'
+import { binaryFrame, cutAt, frameBytes, int, javaSend, jsonFrame, runOfFrames, SEND_V2 } from './wire.ts'
 
 interface Seen {
   heads: string[]
@@ -48,12 +48,6 @@ function scan(chunks: readonly Buffer[], { verdict, collect, frameBytesMax, head
   }
   seen.atBoundary = scanner.atBoundary
   return seen
-}
-
-/** Cuts bytes at these positions; each piece is a chunk with memory of its own, as from a socket. */
-function cutAt(bytes: Buffer, positions: readonly number[]): Buffer[] {
-  const cuts = [0, ...[...positions].sort((a, b) => a - b), bytes.length]
-  return cuts.slice(1).map((end, i) => Buffer.from(Uint8Array.prototype.slice.call(bytes, cuts[i], end)))
 }
 
 const run = runOfFrames()
@@ -179,7 +173,7 @@ test('a body is never copied: what goes on and what is collected are views of th
 })
 
 test('a long head in chunks of one byte is assembled without starting over', t => {
-  const frame = jsonFrame(`{"code":10,"flag":0,"opaque":1,"remark":"${'r'.repeat(HEADER_BYTES_MAX - 42)}"}`)
+  const frame = jsonFrame(`{"code":10,"flag":0,"opaque":1,"remark":"${'r'.repeat(HEADER_BYTES_MAX - 43)}"}`)
   t.is(frame.length, HEADER_BYTES_MAX + 8)
   const out: Buffer[] = []
   const scanner = new FrameScanner({ head: () => undefined, frame: () => {} })

@@ -2,15 +2,10 @@ import test from 'ava'
 import fc from 'fast-check'
 import { CodecError, type Frame, Framer, frameOf, HEADER_BYTES_MAX } from '../../codec/index.ts'
 import { printedSeed, seededRandom } from '../support/random.ts'
-import { binaryFrame, frameBytes, int, javaSend, jsonFrame, runOfFrames, SEND_V2 } from './wire.ts'
+import { binaryFrame, cutAt, frameBytes, int, javaSend, jsonFrame, runOfFrames, SEND_V2 } from './wire.ts'
 
 const run = runOfFrames()
 const bytes = Buffer.concat(run)
-
-function cutAt(source: Buffer, positions: readonly number[]): Buffer[] {
-  const cuts = [0, ...[...positions].sort((a, b) => a - b), source.length]
-  return cuts.slice(1).map((end, i) => Buffer.from(Uint8Array.prototype.slice.call(source, cuts[i], end)))
-}
 
 function frame(chunks: readonly Buffer[], framer = new Framer()): { frames: Frame[]; error?: CodecError } {
   const frames: Frame[] = []

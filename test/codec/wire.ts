@@ -14,7 +14,7 @@ export function long(value: bigint): Buffer {
   return Buffer.from(BigInt.asUintN(64, value).toString(16).padStart(16, '0'), 'hex')
 }
 
-export function frameBytes(type: number, header: Buffer, body = Buffer.alloc(0)): Buffer {
+export function frameBytes(type: number, header: Buffer, body: Buffer = Buffer.alloc(0)): Buffer {
   return Buffer.concat([int(4 + header.length + body.length, 4), int(type, 1), int(header.length, 3), header, body])
 }
 
@@ -112,4 +112,10 @@ export function runOfFrames(): Buffer[] {
     binaryFrame({ code: 1, opaque: -12, flag: 1, remark: 'nö' }, Buffer.from([0, 1, 2])),
     jsonFrame(javaSend(SEND_V1, 13, 10, 2), Buffer.from('one way')),
   ]
+}
+
+/** Cuts bytes at these positions; each piece is a chunk with memory of its own, as from a socket. */
+export function cutAt(bytes: Buffer, positions: readonly number[]): Buffer[] {
+  const cuts = [0, ...[...positions].sort((a, b) => a - b), bytes.length]
+  return cuts.slice(1).map((end, i) => Buffer.from(new Uint8Array(bytes.subarray(cuts[i], end)).buffer))
 }

@@ -41,8 +41,16 @@ const cases: [string, string, Buffer][] = [
   ['a header that does not fit into its frame', 'frame-length', raw(20, 0, good, 4_000)],
   ['an unknown header type', 'header-type', raw(4 + good.length, 7, good)],
   ['a header that is no JSON', 'header', raw(4 + 8, 0, 'GET / HT')],
-  ['a header that brokers read differently', 'header', raw(4 + 40, 0, '{"CODE":25,"code":34,"flag":0,"opaque":1}'.padEnd(40).slice(0, 40))],
-  ['a binary header whose lengths lie', 'header', raw(4 + 21, 1, '\0\x0a\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\xff\0\0\0\0'.slice(0, 21))],
+  [
+    'a header that brokers read differently',
+    'header',
+    raw(4 + 40, 0, '{"CODE":25,"code":34,"flag":0,"opaque":1}'.padEnd(40).slice(0, 40)),
+  ],
+  [
+    'a binary header whose lengths lie',
+    'header',
+    raw(4 + 21, 1, '\0\x0a\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\xff\0\0\0\0'.slice(0, 21)),
+  ],
 ]
 
 realTest('bad input closes its connection with one log line that says why, and the others go on', async t => {
@@ -70,7 +78,15 @@ realTest('bad input closes its connection with one log line that says why, and t
         closed = true
       })
       socket.on('error', () => {})
-      socket.write(Buffer.concat([encodeFrame({ code: 34, opaque: 0, ext: [] }, Buffer.from('{"clientID":"x","producerDataSet":[],"consumerDataSet":[]}')), bytes]))
+      socket.write(
+        Buffer.concat([
+          encodeFrame(
+            { code: 34, opaque: 0, ext: [] },
+            Buffer.from('{"clientID":"x","producerDataSet":[],"consumerDataSet":[]}'),
+          ),
+          bytes,
+        ]),
+      )
       socket.resume()
       await until(`${what}: the connection is closed`, () => closed)
       await until(`${what}: the log says it`, () => lines().length > before)

@@ -2,7 +2,6 @@
 
 import test from 'ava'
 import { compare, holds, proofLine, readTopic } from '../../proxy/demo/proof.ts'
-import { fetchRocketMQ } from '../../proxy/demo/maven.ts'
 import { type RealCluster, startRealCluster } from '../../proxy/demo/real-cluster.ts'
 import { silentLogger } from '../../proxy/logger.ts'
 import { realEnvironment } from '../../replay/index.ts'
@@ -25,7 +24,10 @@ let setting: Promise<Setting> | undefined
 
 function ready(): Promise<Setting> {
   setting ??= (async () => {
-    const [source, remote] = await Promise.all([startRealCluster({ name: 'clients-source' }), startRealCluster({ name: 'clients-remote' })])
+    const [source, remote] = await Promise.all([
+      startRealCluster({ name: 'clients-source' }),
+      startRealCluster({ name: 'clients-remote' }),
+    ])
     const gateway = new GatewayProcess({ source: source.nameServer, remote: remote.nameServer })
     await gateway.start()
     return { source, remote, gateway }
@@ -43,7 +45,11 @@ async function arrives(t: import('ava').ExecutionContext, topic: string, acked: 
   const { source, remote, gateway } = await ready()
   await gateway.drained()
   const atRemote = await readTopic(environment, remote.nameServer, topic)
-  const proof = compare(new Set(acked.map(({ keys }) => keys)), await readTopic(environment, source.nameServer, topic), atRemote)
+  const proof = compare(
+    new Set(acked.map(({ keys }) => keys)),
+    await readTopic(environment, source.nameServer, topic),
+    atRemote,
+  )
   t.log(proofLine(proof))
   t.true(holds(proof), proofLine(proof))
   t.deepEqual(differences(acked, atRemote).slice(0, 5), [])
@@ -52,15 +58,19 @@ async function arrives(t: import('ava').ExecutionContext, topic: string, acked: 
 for (const version of ['4.9.7', '5.3.3'] as const) {
   for (const serialize of ['JSON', 'ROCKETMQ'] as const) {
     for (const mode of modes) {
-      realTest(`Java ${version} with ${serialize} headers: every acked message of ${mode} sends is at the remote as it was sent`, async t => {
-        const { gateway } = await ready()
-        const jars = await fetchRocketMQ(version)
-        const topic = `Java-${version.replaceAll('.', '_')}-${serialize}-${mode}`
-        const { acked, failed } = await runProducer({ jars, serialize, nameServer: gateway.nameServer, topic, mode, count: COUNT }).result
-        t.deepEqual(failed, [])
-        t.is(acked.length, COUNT)
-        await arrives(t, topic, acked)
-      })
+      realTest(
+        `Java ${version} with ${serialize} headers: every acked message of ${mode} sends is at the remote as it was sent`,
+        async t => {
+          const { gateway } = await ready()
+          const topic = `Java-${version.replaceAll('.', '_')}-${serialize}-${mode}`
+          const { acked, failed } = await (
+            await runProducer({ version, serialize, nameServer: gateway.nameServer, topic, mode, count: COUNT })
+          ).result
+          t.deepEqual(failed, [])
+          t.is(acked.length, COUNT)
+          await arrives(t, topic, acked)
+        },
+      )
     }
   }
 }
@@ -68,7 +78,16 @@ for (const version of ['4.9.7', '5.3.3'] as const) {
 realTest('Java 5.3.3 oneway sends are at the remote as they were sent', async t => {
   const { gateway, remote } = await ready()
   const topic = 'Java-oneway'
-  const { acked } = await runProducer({ jars: await fetchRocketMQ('5.3.3'), serialize: 'JSON', nameServer: gateway.nameServer, topic, mode: 'oneway', count: COUNT }).result
+  const { acked } = await (
+    await runProducer({
+      version: '5.3.3',
+      serialize: 'JSON',
+      nameServer: gateway.nameServer,
+      topic,
+      mode: 'oneway',
+      count: COUNT,
+    })
+  ).result
   await gateway.drained()
   t.deepEqual(differences(acked, await readTopic(environment, remote.nameServer, topic)).slice(0, 5), [])
 })
@@ -79,7 +98,9 @@ for (const mode of modes) {
     async t => {
       const { gateway } = await ready()
       const topic = `Go-${mode}`
-      const { acked, failed } = await runGoProducer({ nameServer: gateway.nameServer, topic, mode, count: COUNT }).result
+      const { acked, failed } = await (
+        await runGoProducer({ nameServer: gateway.nameServer, topic, mode, count: COUNT })
+      ).result
       t.deepEqual(failed, [])
       t.is(acked.length, COUNT)
       await arrives(t, topic, acked)
@@ -91,10 +112,21 @@ for (const mode of modes) {
 for (const version of ['4.9.7', '5.3.3'] as const) {
   realTest(`a push consumer of Java ${version} consumes through the gateway`, async t => {
     const { gateway } = await ready()
-    const jars = await fetchRocketMQ(version)
     const topic = `Consumed-${version.replaceAll('.', '_')}`
-    const { acked } = await runProducer({ jars, serialize: 'JSON', nameServer: gateway.nameServer, topic, mode: 'sync', count: 100 }).result
-    const consumed = await runConsumer({ jars, serialize: 'JSON', nameServer: gateway.nameServer, topic, group: `g-${topic}`, count: 100, seconds: 60 }).result
-    t.deepEqual(new Set(consumed.map(({ keys }) => keys)), new Set(acked.map(({ keys }) => keys)))
+    const { acked } = await (
+      await runProducer({ version, serialize: 'JSON', nameServer: gateway.nameServer, topic, mode: 'sync', count: 100 })
+    ).result
+    const consumed = await (
+      await runConsumer({
+        version,
+        serialize: 'JSON',
+        nameServer: gateway.nameServer,
+        topic,
+        group: `g-${topic}`,
+        count: 100,
+        seconds: 60,
+      })
+    ).result
+    t.deepEqual(new Set(consumed.consumed.map(({ keys }) => keys)), new Set(acked.map(({ keys }) => keys)))
   })
 }

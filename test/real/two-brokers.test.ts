@@ -15,7 +15,10 @@ const environment = realEnvironment(silentLogger)
 let clusters: Promise<[RealCluster, RealCluster]> | undefined
 
 function pair(): Promise<[RealCluster, RealCluster]> {
-  clusters ??= Promise.all([startRealCluster({ name: 'two-source', brokers: 2 }), startRealCluster({ name: 'two-remote' })])
+  clusters ??= Promise.all([
+    startRealCluster({ name: 'two-source', brokers: 2 }),
+    startRealCluster({ name: 'two-remote' }),
+  ])
   return clusters
 }
 
@@ -57,39 +60,61 @@ realTest('two source brokers have a listener and lanes each, and a restart keeps
   t.deepEqual(await addresses(gateway.nameServer), before)
 })
 
-realTest('two producers on two connections into one queue at full speed: the remote queue has the order of the source queue, exactly', async t => {
-  const [source, remote] = await pair()
-  const gateway = new GatewayProcess({ source: source.nameServer, remote: remote.nameServer })
-  t.teardown(() => gateway.end())
-  await gateway.start()
-  const broker = (await addresses(gateway.nameServer))[0]!.split(' ')[1]!
-  const topic = 'OneQueue'
-  const each = 20_000
-  const outstanding = 64
-  const clients = [0, 1].map(() => new Cluster(environment, [parseAddress(gateway.nameServer)]))
-  t.teardown(() => clients.forEach(client => client.end()))
-  await Promise.all(
-    clients.map(async (client, who) => {
-      let next = 0
-      const worker = async () => {
-        while (next < each) {
-          const properties = encodeProperties([
-            ['KEYS', `${who}-${next++}`],
-            ['UNIQ_KEY', randomBytes(16).toString('hex').toUpperCase()],
-          ])
-          const ext = [['a', 'g'], ['b', topic], ['c', 'TBW102'], ['d', 4], ['e', 0], ['f', 0], ['g', Date.now()], ['h', 0], ['i', properties], ['j', 0], ['k', false], ['m', false]] as const
-          const frame = await client.link(broker).request(opaque => encodeFrame({ code: RequestCode.SEND_MESSAGE_V2, opaque, ext }, randomBytes(100)), 10_000)
-          t.is(frame.head.code, 0)
+realTest(
+  'two producers on two connections into one queue at full speed: the remote queue has the order of the source queue, exactly',
+  async t => {
+    const [source, remote] = await pair()
+    const gateway = new GatewayProcess({ source: source.nameServer, remote: remote.nameServer })
+    t.teardown(() => gateway.end())
+    await gateway.start()
+    const broker = (await addresses(gateway.nameServer))[0]!.split(' ')[1]!
+    const topic = 'OneQueue'
+    const each = 20_000
+    const outstanding = 64
+    const clients = [0, 1].map(() => new Cluster(environment, [parseAddress(gateway.nameServer)]))
+    t.teardown(() => clients.forEach(client => client.end()))
+    await Promise.all(
+      clients.map(async (client, who) => {
+        let next = 0
+        const worker = async () => {
+          while (next < each) {
+            const properties = encodeProperties([
+              ['KEYS', `${who}-${next++}`],
+              ['UNIQ_KEY', randomBytes(16).toString('hex').toUpperCase()],
+            ])
+            const ext = [
+              ['a', 'g'],
+              ['b', topic],
+              ['c', 'TBW102'],
+              ['d', 4],
+              ['e', 0],
+              ['f', 0],
+              ['g', Date.now()],
+              ['h', 0],
+              ['i', properties],
+              ['j', 0],
+              ['k', false],
+              ['m', false],
+            ] as const
+            const frame = await client
+              .link(broker)
+              .request(
+                opaque => encodeFrame({ code: RequestCode.SEND_MESSAGE_V2, opaque, ext }, randomBytes(100)),
+                10_000,
+              )
+            t.is(frame.head.code, 0)
+          }
         }
-      }
-      await Promise.all(Array.from({ length: outstanding }, worker))
-    }),
-  )
-  await gateway.drained()
+        await Promise.all(Array.from({ length: outstanding }, worker))
+      }),
+    )
+    await gateway.drained()
 
-  const keys = (queues: Map<string, { properties: Buffer }[]>) => [...queues.values()].flat().map(message => keyOf(message as never))
-  const atSource = keys(await readTopic(environment, source.nameServer, topic))
-  const atRemote = keys(await readTopic(environment, remote.nameServer, topic))
-  t.is(atSource.length, 2 * each)
-  t.deepEqual(atRemote, atSource)
-})
+    const keys = (queues: Map<string, { properties: Buffer }[]>) =>
+      [...queues.values()].flat().map(message => keyOf(message as never))
+    const atSource = keys(await readTopic(environment, source.nameServer, topic))
+    const atRemote = keys(await readTopic(environment, remote.nameServer, topic))
+    t.is(atSource.length, 2 * each)
+    t.deepEqual(atRemote, atSource)
+  },
+)

@@ -16,7 +16,18 @@ export interface Sent {
 
 const COMPRESSED = 0x1
 /** Properties that are not a user's: the client's own, the brokers', and the stamp. */
-const notUsers = new Set(['KEYS', 'TAGS', 'UNIQ_KEY', 'WAIT', 'TEE_ORIGIN', 'MSG_REGION', 'TRACE_ON', 'CLUSTER', 'INSTANCE_ID', '__SHARDINGKEY'])
+const notUsers = new Set([
+  'KEYS',
+  'TAGS',
+  'UNIQ_KEY',
+  'WAIT',
+  'TEE_ORIGIN',
+  'MSG_REGION',
+  'TRACE_ON',
+  'CLUSTER',
+  'INSTANCE_ID',
+  '__SHARDINGKEY',
+])
 
 /** Differences between what was sent and what stands at the remote; none when all is well. */
 export function differences(sent: readonly Sent[], remote: ReadonlyMap<string, StoredMessage[]>): string[] {
@@ -32,11 +43,18 @@ export function differences(sent: readonly Sent[], remote: ReadonlyMap<string, S
     const properties = decodeProperties(stored.properties)
     const body = stored.sysFlag & COMPRESSED ? inflateSync(stored.body) : stored.body
     const users = Object.fromEntries([...properties].filter(([name]) => !notUsers.has(name)).sort())
-    const expected = Object.fromEntries(Object.entries(message.properties).filter(([name]) => !notUsers.has(name)).sort())
+    const expected = Object.fromEntries(
+      Object.entries(message.properties)
+        .filter(([name]) => !notUsers.has(name))
+        .sort(),
+    )
     if (createHash('sha1').update(body).digest('hex') !== message.bodySha1) out.push(`${message.keys} has another body`)
-    if ((properties.get('TAGS') ?? null) !== message.tags) out.push(`${message.keys} has tags ${properties.get('TAGS')}, was sent with ${message.tags}`)
-    if (properties.get('UNIQ_KEY') !== message.uniqKey) out.push(`${message.keys} has UNIQ_KEY ${properties.get('UNIQ_KEY')}, was sent with ${message.uniqKey}`)
-    if (JSON.stringify(users) !== JSON.stringify(expected)) out.push(`${message.keys} has properties ${JSON.stringify(users)}, was sent with ${JSON.stringify(expected)}`)
+    if ((properties.get('TAGS') ?? null) !== message.tags)
+      out.push(`${message.keys} has tags ${properties.get('TAGS')}, was sent with ${message.tags}`)
+    if (properties.get('UNIQ_KEY') !== message.uniqKey)
+      out.push(`${message.keys} has UNIQ_KEY ${properties.get('UNIQ_KEY')}, was sent with ${message.uniqKey}`)
+    if (JSON.stringify(users) !== JSON.stringify(expected))
+      out.push(`${message.keys} has properties ${JSON.stringify(users)}, was sent with ${JSON.stringify(expected)}`)
     if (!properties.has('TEE_ORIGIN')) out.push(`${message.keys} has no stamp`)
   }
   return out

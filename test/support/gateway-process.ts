@@ -64,7 +64,10 @@ export class GatewayProcess {
       this.stderr += chunk
     })
     await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`gateway is not ready after ${START_TIMEOUT} ms: ${this.stderr}`)), START_TIMEOUT)
+      const timer = setTimeout(
+        () => reject(new Error(`gateway is not ready after ${START_TIMEOUT} ms: ${this.stderr}`)),
+        START_TIMEOUT,
+      )
       child.once('exit', code => reject(new Error(`gateway ended with ${code}: ${this.stderr}`)))
       createInterface({ input: child.stdout }).on('line', line => {
         const ready = /^ready nameServer=(\S+) admin=(\S+)$/.exec(line)
@@ -119,7 +122,11 @@ export class GatewayProcess {
 
 /** Waits for a condition; the error says which one did not come. */
 export async function until(what: string, holds: () => Promise<boolean> | boolean, timeoutMs = 30_000): Promise<void> {
-  for (const deadline = Date.now() + timeoutMs; !(await holds()); await new Promise(resolve => setTimeout(resolve, 50))) {
+  for (
+    const deadline = Date.now() + timeoutMs;
+    !(await holds());
+    await new Promise(resolve => setTimeout(resolve, 50))
+  ) {
     if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms in vain until ${what}`)
   }
 }

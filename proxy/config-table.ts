@@ -1,0 +1,76 @@
+// THE table of configuration keys: kind, default, one sentence. Parsing, help and the dump of `check` come from it.
+
+export type Kind =
+  | 'addresses'
+  | 'text'
+  | 'host'
+  | 'port'
+  | 'path'
+  | 'size'
+  | 'duration'
+  | 'patterns'
+  | readonly string[]
+
+export interface ConfigKey {
+  kind: Kind
+  /** As it would stand in a file; undefined: the key is required. */
+  fallback: string | undefined
+  help: string
+}
+
+export const configTable = {
+  srcClusterAddr: {
+    kind: 'addresses',
+    fallback: undefined,
+    help: 'name servers of the source cluster, host:port;host:port',
+  },
+  destClusterAddr: { kind: 'addresses', fallback: undefined, help: 'name servers of the remote cluster' },
+  replicationGroup: { kind: 'text', fallback: 'default', help: 'name that is written into the stamp of each message' },
+  communicationPort: { kind: 'port', fallback: '10911', help: 'first broker port of the gateway; 0 for free ports' },
+  nameServerPort: { kind: 'port', fallback: '9876', help: 'the port that clients use as their name server' },
+  listenHost: { kind: 'host', fallback: '0.0.0.0', help: 'address to bind' },
+  advertisedHost: {
+    kind: 'host',
+    fallback: '',
+    help: 'what clients are told; by default the local address of the connection that asks',
+  },
+  dataDir: { kind: 'path', fallback: './data', help: 'journal, cursors, table of listeners' },
+  adminHost: { kind: 'host', fallback: '127.0.0.1', help: 'address of the admin port' },
+  adminPort: { kind: 'port', fallback: '9464', help: '/metrics, /livez, /readyz' },
+  topics: { kind: 'patterns', fallback: '*', help: 'topics to replicate, patterns with *, comma-separated' },
+  topicsExclude: { kind: 'patterns', fallback: '', help: 'topics not to replicate; the longest pattern wins' },
+  topicSync: {
+    kind: ['create', 'off'],
+    fallback: 'create',
+    help: 'whether a topic that the remote lacks is made there',
+  },
+  bodyMemory: {
+    kind: 'size',
+    fallback: '64MiB',
+    help: 'bodies kept in memory; what does not fit is read back from the source',
+  },
+  bornTimestampTolerance: {
+    kind: 'duration',
+    fallback: '1s',
+    help: 'how far apart born timestamps may be in one batch',
+  },
+  sendGiveUpTimeout: {
+    kind: 'duration',
+    fallback: '10s',
+    help: 'how long a send without an answer holds back later ones',
+  },
+  frameBytesMax: { kind: 'size', fallback: '16MiB', help: 'longest frame accepted' },
+  pendingBytesMax: {
+    kind: 'size',
+    fallback: '64MiB',
+    help: 'bytes of unanswered sends of one connection before it is not read',
+  },
+  drainTimeout: { kind: 'duration', fallback: '20s', help: 'how long a stop waits for answers' },
+  logLevel: {
+    kind: ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
+    fallback: 'info',
+    help: 'least level that is logged',
+  },
+} as const satisfies Record<string, ConfigKey>
+
+export type Key = keyof typeof configTable

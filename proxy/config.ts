@@ -1,0 +1,237 @@
+// The configuration: command line over environment over file over default, each value parsed strictly by its kind.
+//
+// What is wrong is one line: the first problem, and how many more there are. Nothing is read here but what is handed in.
+
+import { type Address, parseAddress } from '../replay/index.ts'
+import { configTable, type Key, type Kind } from './config-table.ts'
+import { readProperties } from './properties-file.ts'
+
+export interface Config {
+  readonly srcClusterAddr: readonly Address[]
+  readonly destClusterAddr: readonly Address[]
+  readonly replicationGroup: string
+  readonly communicationPort: number
+  readonly nameServerPort: number
+  readonly listenHost: string
+  readonly advertisedHost: string
+  readonly dataDir: string
+  readonly adminHost: string
+  readonly adminPort: number
+  readonly topics: string
+  readonly topicsExclude: string
+  readonly topicSync: 'create' | 'off'
+  /** Bytes. */
+  readonly bodyMemory: number
+  /** Milliseconds. */
+  readonly bornTimestampTolerance: number
+  readonly sendGiveUpTimeout: number
+  readonly frameBytesMax: number
+  readonly pendingBytesMax: number
+  readonly drainTimeout: number
+  readonly logLevel: string
+  /** Worth saying, not worth stopping for. */
+  readonly warnings: readonly string[]
+  /** Each key as it was written, and where. */
+  readonly origins: ReadonlyMap<Key, Given>
+}
+
+export interface Given {
+  text: string
+  where: string
+}
+
+/** The message is one line. */
+export class ConfigError extends Error {}
+
+export interface ConfigSources {
+  /** What stands behind the sub command. */
+  argv: readonly string[]
+  env: NodeJS.ProcessEnv
+  readFile: (path: string) => string
+}
+
+const ENV_PREFIX = 'ROCKETMQ_TEE_'
+/** Names of the project's own that are no keys. */
+const OTHER_ENV = new Set(['ROCKETMQ_TEE_CACHE'])
+const UNITS = {
+  size: { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 },
+  duration: { ms: 1, s: 1_000, min: 60_000, h: 3_600_000 },
+}
+const keys = Object.keys(configTable) as Key[]
+
+/** Throws ConfigError. */
+export function loadConfig({ argv, env, readFile }: ConfigSources): Config {
+  const problems: string[] = []
+  const warnings: string[] = []
+  const commandLine = new Map<Key, Given>()
+  const file = new Map<Key, Given>()
+  let configFile: string | undefined
+  const take = (into: Map<Key, Given>, key: string, text: string, where: string) => {
+    if (!isKey(key)) problems.push(`unknown key ${key} (${where}); did you mean ${nearest(key)}?`)
+    else if (into.has(key))
+      problems.push(`key ${key} is given twice (${into.get(key)!.where} and ${where}); give it once`)
+    else into.set(key, { text: text.trim(), where })
+  }
+  for (let at = 0; at < argv.length; at++) {
+    const argument = argv[at]!
+    const match = /^--([^=]+)(?:=(.*))?$/s.exec(argument)
+    const value = match === null ? undefined : (match[2] ?? argv[++at])
+    if (match === null) problems.push(`argument ${argument} is not understood; options are --key=value`)
+    else if (value === undefined) problems.push(`option --${match[1]} has no value; write --${match[1]}=VALUE`)
+    else if (match[1] === 'config') configFile = value
+    else take(commandLine, match[1]!, value, 'command line')
+  }
+  if (configFile !== undefined) {
+    try {
+      for (const { key, value, line } of readProperties(readFile(configFile)))
+        take(file, key, value, `${configFile}:${line}`)
+    } catch (error) {
+      problems.push(`configuration file ${configFile} cannot be read: ${(error as Error).message}`)
+    }
+  }
+  const environment = fromEnvironment(env, warnings)
+  const origins = new Map<Key, Given>()
+  const values: Record<string, unknown> = {}
+  for (const key of keys) {
+    const { kind, fallback } = configTable[key] as { kind: Kind; fallback: string | undefined }
+    const given =
+      commandLine.get(key) ??
+      environment.get(key) ??
+      file.get(key) ??
+      (fallback === undefined ? undefined : { text: fallback, where: 'default' })
+    if (given === undefined) {
+      problems.push(`${key} is required: ${configTable[key].help}`)
+      continue
+    }
+    origins.set(key, given)
+    try {
+      values[key] = parse(kind, given.text)
+    } catch (error) {
+      problems.push(`${key}=${given.text} (${given.where}): ${(error as Error).message}`)
+    }
+  }
+  const config = Object.freeze({ ...values, warnings, origins }) as unknown as Config
+  if (problems.length === 0) problems.push(...contradictions(config))
+  if (problems.length > 0) {
+    const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : ''
+    throw new ConfigError(problems[0]!.replaceAll('\n', ' ') + more)
+  }
+  return config
+}
+
+/** The effective configuration as a .properties file, with where each value comes from. */
+export function describeConfig({ origins }: Config): string {
+  return [...origins].map(([key, { text, where }]) => `# ${where}\n${key}=${text}\n`).join('')
+}
+
+/** All keys, for `--help`. */
+export function configHelp(): string {
+  return keys
+    .map(key => {
+      const { fallback, help } = configTable[key] as { fallback: string | undefined; help: string }
+      const value = fallback === undefined ? 'required' : fallback === '' ? 'none' : fallback
+      return `  --${`${key}=…`.padEnd(26)} ${help} (${value})`
+    })
+    .join('\n')
+}
+
+function isKey(name: string): name is Key {
+  return Object.hasOwn(configTable, name)
+}
+
+function environmentName(key: Key): string {
+  return ENV_PREFIX + key.replace(/[A-Z]/g, letter => `_${letter}`).toUpperCase()
+}
+
+/** Kubernetes makes names of its own for a service called rocketmq-tee, so unknown ones only warn. */
+function fromEnvironment(env: NodeJS.ProcessEnv, warnings: string[]): Map<Key, Given> {
+  const given = new Map<Key, Given>()
+  const byName = new Map(keys.map(key => [environmentName(key), key]))
+  for (const [name, text] of Object.entries(env)) {
+    if (!name.startsWith(ENV_PREFIX) || OTHER_ENV.has(name) || text === undefined) continue
+    const key = byName.get(name)
+    if (key === undefined) warnings.push(`environment variable ${name} is not a key`)
+    else given.set(key, { text: text.trim(), where: `environment ${name}` })
+  }
+  return given
+}
+
+function parse(kind: Kind, text: string): unknown {
+  if (typeof kind !== 'string') {
+    if (!kind.includes(text)) throw new Error(`must be one of ${kind.join(', ')}`)
+    return text
+  }
+  switch (kind) {
+    case 'addresses':
+      return text.split(';').map(address => {
+        const { host, port } = parseAddress(address.trim())
+        if (host === '' || !/:\d+$/.test(address.trim()) || port < 1 || port > 65_535)
+          throw new Error('must be host:port;host:port')
+        return { host, port }
+      })
+    case 'port':
+      if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) throw new Error('must be a port from 0 to 65535')
+      return Number(text)
+    case 'size':
+    case 'duration':
+      return quantity(text, kind)
+    case 'text':
+      // It becomes a field of the stamp.
+      if (!/^[\w.-]+$/.test(text)) throw new Error('may have letters, digits, dots, dashes and underscores')
+      return text
+    case 'path':
+      if (text === '') throw new Error('must not be empty')
+      return text
+    default:
+      return text
+  }
+}
+
+function quantity(text: string, kind: 'size' | 'duration'): number {
+  const units: Record<string, number> = UNITS[kind]
+  const match = /^(\d+)([A-Za-z]*)$/.exec(text)
+  const unit = match?.[2] === '' && kind === 'size' ? 1 : units[match?.[2] ?? '']
+  const value = match === null || unit === undefined ? Number.NaN : Number(match[1]) * unit
+  if (!Number.isSafeInteger(value)) throw new Error(`must be a number with a unit: ${Object.keys(units).join(', ')}`)
+  return value
+}
+
+function contradictions({ srcClusterAddr, destClusterAddr, communicationPort, nameServerPort }: Config): string[] {
+  const problems: string[] = []
+  const text = (addresses: readonly Address[]) =>
+    addresses
+      .map(({ host, port }) => `${host}:${port}`)
+      .sort()
+      .join(';')
+  if (text(srcClusterAddr) === text(destClusterAddr))
+    problems.push('srcClusterAddr and destClusterAddr are the same: the remote must be another cluster')
+  if (communicationPort === 1 || communicationPort === 2)
+    problems.push(`communicationPort=${communicationPort}: the VIP port two below it must be above 0`)
+  if (nameServerPort !== 0 && (nameServerPort === communicationPort || nameServerPort === communicationPort - 2)) {
+    problems.push(
+      `nameServerPort=${nameServerPort} is a broker port of communicationPort=${communicationPort}: choose another`,
+    )
+  }
+  return problems
+}
+
+/** The key that takes the fewest edits. */
+function nearest(name: string): string {
+  let best: string = keys[0]!
+  for (const key of keys) if (distance(name, key) < distance(name, best)) best = key
+  return best
+}
+
+/** Levenshtein's, letter case aside. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1]!.toLowerCase() === b[j - 1]!.toLowerCase()
+      next.push(Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (same ? 0 : 1)))
+    }
+    row = next
+  }
+  return row[b.length]!
+}
