@@ -12,6 +12,7 @@
 
 import type { Socket } from 'node:net'
 import {
+  ANSWER_HEADER_BYTES_MAX,
   asTwoWay,
   CodecError,
   type FrameHead,
@@ -84,7 +85,7 @@ export class Session {
     const requestSink: FrameSink = { head: head => this.#requestHead(head), frame: body => this.#requestFrame(body) }
     const answerSink: FrameSink = { head: head => this.#answerHead(head), frame: () => this.#answerFrame() }
     this.#requests = new FrameScanner(requestSink, context.frameBytesMax)
-    this.#answers = new FrameScanner(answerSink, context.frameBytesMax)
+    this.#answers = new FrameScanner(answerSink, context.frameBytesMax, ANSWER_HEADER_BYTES_MAX)
   }
 
   /** Both sockets are up. */

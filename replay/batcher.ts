@@ -13,6 +13,7 @@ import {
   memberBytes,
   PROPERTIES_BYTES_MAX,
   STAMP_PROPERTY,
+  SysFlag,
   withoutProperties,
   withProperty,
 } from '../codec/index.ts'
@@ -92,7 +93,11 @@ export function bytesInBatch({ body, properties }: Outgoing): number {
   return memberBytes(body.payloadBytes, properties.length)
 }
 
-/** The whole request. What came in a batch goes in one, if alone: outside of one its DELAY would count. */
+/**
+ * The whole request. What came in a batch goes in one, if alone: outside of one its DELAY would count. But never what has
+ * no room for a stamp: brokers up to 5.3.3 put properties of their own behind a batch member's without looking at the
+ * limit, and a record that exceeds it ends their log at the next restart. Sent singly it is refused in good order.
+ */
 export function encodeRequest(
   messages: readonly Outgoing[],
   topic: string,
@@ -101,7 +106,7 @@ export function encodeRequest(
   opaque: number,
 ): Buffer {
   const [first] = messages as [Outgoing, ...Outgoing[]]
-  const batch = messages.length > 1 || (first.place.flags & PlaceFlag.BATCH_MEMBER) !== 0
+  const batch = messages.length > 1 || (first.stamped && (first.place.flags & PlaceFlag.BATCH_MEMBER) !== 0)
   let bodyBytes = first.body.payloadBytes
   if (batch) {
     bodyBytes = 0
@@ -113,7 +118,8 @@ export function encodeRequest(
       producerGroup,
       topic,
       queueId,
-      sysFlag: first.body.sysFlag,
+      // A broker that is told of an IPv6 host that is none stores a record that it cannot read again.
+      sysFlag: first.body.sysFlag & ~(SysFlag.BORN_HOST_V6 | SysFlag.STORE_HOST_V6),
       bornTimestamp: first.place.bornTimestamp,
       flag: first.body.flag,
       properties: batch ? NONE : first.properties,

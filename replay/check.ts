@@ -2,9 +2,30 @@
 //
 // An offset alone proves nothing: a source that lost its tail writes other messages at the same offsets. Pure.
 
-import { isStorageLeftover, Properties, type StoredMessage, SysFlag, withoutProperties } from '../codec/index.ts'
+import {
+  decodeBatch,
+  isStorageLeftover,
+  Properties,
+  type StoredMessage,
+  SysFlag,
+  withoutProperties,
+} from '../codec/index.ts'
 import { type Body, bodyOf } from './body.ts'
 import { hashOf, type Place, PlaceFlag } from './place.ts'
+
+/** The messages of a record: one, or, where the topic keeps batches whole (BatchCQ), all that are packed in it. */
+export function unpacked(stored: StoredMessage): StoredMessage[] {
+  if ((stored.sysFlag & SysFlag.INNER_BATCH) === 0) return [stored]
+  const sysFlag = stored.sysFlag & ~(SysFlag.INNER_BATCH | SysFlag.NEED_UNWRAP)
+  return decodeBatch(stored.body).map(({ flag, body, properties }, index) => ({
+    ...stored,
+    queueOffset: stored.queueOffset + index,
+    sysFlag,
+    flag,
+    body,
+    properties,
+  }))
+}
 
 export function isTheAcked(place: Place, stored: StoredMessage): boolean {
   if (stored.queueOffset !== place.queueOffset || stored.bornTimestamp !== place.bornTimestamp) return false

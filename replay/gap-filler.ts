@@ -7,7 +7,7 @@
 import type { StoredMessage } from '../codec/index.ts'
 import type { Account, LostCause } from './account.ts'
 import type { BodyMemory } from './body.ts'
-import { asSent, isTheAcked } from './check.ts'
+import { asSent, isTheAcked, unpacked } from './check.ts'
 import type { Cluster } from './cluster.ts'
 import type { PlaceQueue } from './place-queue.ts'
 import { PULL_MESSAGES_MAX, pull } from './reading.ts'
@@ -85,7 +85,8 @@ export class GapFiller {
     let minOffset = 0
     for (const answer of answers) {
       minOffset = Math.max(minOffset, answer.minOffset)
-      for (const message of answer.messages) found.set(message.queueOffset, message)
+      for (const record of answer.messages)
+        for (const message of unpacked(record)) found.set(message.queueOffset, message)
     }
     const queue = this.#queue
     let moved = 0

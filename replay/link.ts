@@ -4,7 +4,7 @@
 // after which the link is ended, for nothing is known of what the other side still holds. Whoever waits learns whether
 // the request may have arrived (`unclear`) or cannot have (`unsent`). Requests of the other side are not answered.
 
-import { type Frame, Framer } from '../codec/index.ts'
+import { ANSWER_HEADER_BYTES_MAX, type Frame, Framer } from '../codec/index.ts'
 import type { Address, Connection } from './dial.ts'
 import type { Environment } from './environment.ts'
 
@@ -77,7 +77,7 @@ export class Link {
   }
 
   #dial(): Connection {
-    const framer = new Framer()
+    const framer = new Framer(undefined, ANSWER_HEADER_BYTES_MAX)
     const connection: Connection = this.#environment.dial(this.address, {
       connected: () => {
         if (this.#connection !== connection) return

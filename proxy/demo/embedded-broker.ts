@@ -116,6 +116,7 @@ export class EmbeddedBroker {
     await this.#server.start()
     hostBytes(HOST, this.#server.port).copy(this.#host)
     this.running = true
+    this.store.cutUnreadable()
     this.faults.stored()
     this.#deliver()
   }

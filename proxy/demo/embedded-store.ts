@@ -423,14 +423,14 @@ export class EmbeddedStore {
    * Makes what was stored up to this time (all of it, by default) readable by queue and key. Says whether there was any.
    *
    * It stops for good at a batch's member whose properties became too long by those of the header. A real broker takes
-   * such a batch, but cannot read it back: nothing that was stored behind it is ever dispatched, in any topic, and all
-   * of it is cut off when the broker is started again.
+   * such a batch, but cannot read it back: nothing that was stored behind it is ever dispatched, in any topic (5.3.3:
+   * unless it was the batch's last; 4.9.7: always; 5.5.0 adds nothing and has no such member). See `cutUnreadable`.
    */
   dispatch(storedUpTo = Number.POSITIVE_INFINITY): boolean {
     const before = this.#dispatched
     for (; this.#dispatched < this.#log.end; this.#dispatched++) {
       const entry = this.#log.get(this.#dispatched)!
-      if (entry.storeTimestamp > storedUpTo || entry.properties.length > PROPERTIES_BYTES_MAX) break
+      if (entry.storeTimestamp > storedUpTo || isTooLong(entry)) break
       if (isQueued(entry.sysFlag)) this.#queue(entry.topic, entry.queueId).entries.push(entry)
       for (const key of keysOf(entry)) {
         const known = this.#index.get(key)
@@ -656,6 +656,18 @@ export class EmbeddedStore {
     return dropped
   }
 
+  /**
+   * What a broker does when it is started again: the first message that it cannot read is taken for the end of the log,
+   * and cut off with everything that was stored, and acked, behind it. So it went on 4.9.7, 5.3.3 and 5.5.0.
+   */
+  cutUnreadable(): number {
+    for (let at = this.#log.first; at < this.#log.end; at++) {
+      const entry = this.#log.get(at)!
+      if (isTooLong(entry) || saysV6(entry.sysFlag)) return this.dropTail(this.#log.end - at)
+    }
+    return 0
+  }
+
   /** Forgets a queue's messages before this offset, as when their files have expired. */
   expire(topic: string, queueId: number, before: number): void {
     const { entries } = this.#queue(topic, queueId)
@@ -715,13 +727,20 @@ export function invalidTopic(topic: string): string | undefined {
 
 /**
  * Whether a message comes into its queue. Prepared and rolled-back ones are in the log alone, and so is one that a
- * client flagged as having IPv6 hosts, for a real broker writes IPv4 hosts into it all the same and cannot read it back:
- * it acks it, and started again it cuts it off with all that was stored behind it.
+ * client flagged as having IPv6 hosts, for a real broker writes IPv4 hosts into it all the same and cannot read it back.
  */
 function isQueued(sysFlag: number): boolean {
-  if (sysFlag & (SysFlag.BORN_HOST_V6 | SysFlag.STORE_HOST_V6)) return false
+  if (saysV6(sysFlag)) return false
   const transaction = sysFlag & SysFlag.TRANSACTION
   return transaction === 0 || transaction === COMMITTED
+}
+
+function saysV6(sysFlag: number): boolean {
+  return (sysFlag & (SysFlag.BORN_HOST_V6 | SysFlag.STORE_HOST_V6)) !== 0
+}
+
+function isTooLong(entry: LogEntry): boolean {
+  return entry.properties.length > PROPERTIES_BYTES_MAX
 }
 
 /** Throws where it is no number, as Integer.parseInt does. */
@@ -737,7 +756,7 @@ function moveTo(properties: Map<string, string>, topic: string, queueId: number)
 }
 
 function keysOf(entry: LogEntry): string[] {
-  if (entry.sysFlag & (SysFlag.BORN_HOST_V6 | SysFlag.STORE_HOST_V6)) return []
+  if (saysV6(entry.sysFlag)) return []
   if ((entry.sysFlag & SysFlag.TRANSACTION) === SysFlag.TRANSACTION) return []
   const properties = decodeProperties(entry.properties)
   const keys = new Set((properties.get('KEYS') ?? '').split(' '))

@@ -177,8 +177,11 @@ export class Faults {
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined
-        if (!this.#holding && this.#store.dispatch(Date.now() - this.#lagMs)) this.#dispatched()
-        this.stored()
+        if (this.#holding) return
+        const more = this.#store.dispatch(Date.now() - this.#lagMs)
+        if (more) this.#dispatched()
+        // What is still due then is not to be dispatched at all.
+        if (more || (this.#store.undispatchedSince ?? 0) + this.#lagMs > Date.now()) this.stored()
       },
       Math.max(1, since + this.#lagMs - Date.now()),
     )

@@ -1,15 +1,24 @@
 // A small producer for the demo and the bench: sends to a topic through a name server at a steady rate, over one
 // connection for each broker, and remembers which keys were acked.
 //
-// It sends as clients do, in version 2 with a JSON header, each message with a key and a UNIQ_KEY of its own. It does
-// not try again: a send that fails or is refused is counted and forgotten.
+// It sends as clients do, in version 2 with a JSON header, each message with a key and a UNIQ_KEY of its own. As they
+// do, it tries again what a busy broker has not stored (code 2); any other refusal or failure is counted and forgotten.
 
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { encodeFrame, encodeProperties, PERM_WRITE, RequestCode, type Route, saysStored } from '../../codec/index.ts'
+import {
+  encodeFrame,
+  encodeProperties,
+  PERM_WRITE,
+  RequestCode,
+  ResponseCode,
+  type Route,
+  saysStored,
+} from '../../codec/index.ts'
 import { Cluster, type Environment, masterOf, parseAddress } from '../../replay/index.ts'
 
 const SEND_TIMEOUT = 5_000
+const SEND_TRIES = 10
 const TICK = 10
 const ROUTE_POLL = 250
 const ROUTE_TRIES = 120
@@ -113,10 +122,13 @@ export class Producer {
       ['m', false],
     ] as const
     const body = randomBytes(this.#bodyBytes)
-    const answer = await this.#cluster
-      .link(address)
-      .request(opaque => encodeFrame({ code: RequestCode.SEND_MESSAGE_V2, opaque, ext }, body, 0), SEND_TIMEOUT)
-    if (!saysStored(answer.head.code)) throw new Error(`code ${answer.head.code}`)
+    for (let tries = 1; ; tries++) {
+      const link = this.#cluster.link(address)
+      const encode = (opaque: number) => encodeFrame({ code: RequestCode.SEND_MESSAGE_V2, opaque, ext }, body, 0)
+      const { code } = (await link.request(encode, SEND_TIMEOUT)).head
+      if (saysStored(code)) break
+      if (code !== ResponseCode.SYSTEM_BUSY || tries === SEND_TRIES) throw new Error(`code ${code}`)
+    }
     this.acked.add(key)
   }
 }

@@ -25,12 +25,12 @@ function open(address: string): Promise<Socket> {
   })
 }
 
-function raw(length: number, type: number, header: string, headerBytes = Buffer.byteLength(header)): Buffer {
-  const out = Buffer.alloc(8 + Buffer.byteLength(header))
+function raw(length: number, type: number, header: string, headerBytes = header.length): Buffer {
+  const out = Buffer.alloc(8 + header.length)
   out.writeInt32BE(length)
   out.writeUInt8(type, 4)
   out.writeUIntBE(headerBytes, 5, 3)
-  out.write(header, 8)
+  out.write(header, 8, 'latin1')
   return out
 }
 

@@ -27,7 +27,7 @@ export interface ProducerOptions {
   threads?: number
   /** 0 by default: a failed send is told as failed. */
   retries?: number
-  /** 3000 by default. */
+  /** 10 s by default, more than a client's own 3 s: a loaded machine shall not look like a failure. */
   timeoutMs?: number
   /** Of `async`: how many sends may be unanswered, 64 by default. */
   outstanding?: number
@@ -129,7 +129,7 @@ interface LastLine {
 }
 
 export function startProducer(command: ClientCommand, options: ProducerOptions): RunningProducer {
-  const { nameServer, onLine, timeoutMs, ...rest } = options
+  const { nameServer, onLine, timeoutMs = 10_000, ...rest } = options
   const flags = flagsOf({ namesrv: nameServer, timeout: timeoutMs, ...rest })
   return start<AckedMessage | FailedMessage, ProducerResult>(command, flags, onLine, (lines, last) => ({
     acked: lines.filter(line => 'keys' in line),
