@@ -161,11 +161,11 @@ function print(lanes: Lane[], version: string, before: number): void {
   const table = [heads, heads.map(() => '---'), ...rows]
   const widths = heads.map((_, column) => Math.max(...table.map(row => row[column]!.length)))
   const text = table.map(row => `| ${row.map((cell, column) => cell.padEnd(widths[column]!)).join(' | ')} |`).join('\n')
-  const { length, [0]: cpu } = cpus()
+  const processors = cpus()
   process.stdout.write(
     `${text}\n\nsource: ${version}; ${CONNECTIONS} connections × ${OUTSTANDING} outstanding, 1 KiB bodies, ` +
       `${rounds} rounds of ${seconds} s; latency at 1 × 1\n` +
-      `machine: ${length} × ${cpu!.model.trim()}, node ${process.version}, Linux ${release()}, ` +
+      `machine: ${processors.length} × ${processors[0]!.model.trim()}, node ${process.version}, Linux ${release()}, ` +
       `load average ${before.toFixed(1)} before, ${loadavg()[0]!.toFixed(1)} after\n`,
   )
   for (const { name, refused, between } of lanes) {

@@ -179,6 +179,8 @@ async function brokerIn(place: BrokerPlace): Promise<RealBroker> {
       storePathCommitLog: join(folder, 'store', 'commitlog'),
       autoCreateTopicEnable: 'true',
       defaultTopicQueueNums: '4',
+      // A broker refuses what waited longer (200 ms); several JVMs on few cores wait that long for a core.
+      waitTimeMillsInSendQueue: '1000',
       // Files as small as tests need; the index file alone is 420 MB otherwise.
       mappedFileSizeCommitLog: '67108864',
       mappedFileSizeConsumeQueue: '600000',

@@ -8,7 +8,8 @@ import { keyOf } from '../../proxy/demo/proof.ts'
 /** What a client says of a message that was acked. */
 export interface Sent {
   keys: string
-  uniqKey: string
+  /** Null where the client gives none: Go to the members of a batch. */
+  uniqKey: string | null
   tags: string | null
   bodySha1: string
   properties: Record<string, string>
@@ -27,6 +28,7 @@ const notUsers = new Set([
   'CLUSTER',
   'INSTANCE_ID',
   '__SHARDINGKEY',
+  'SHARDING_KEY',
 ])
 
 /** Differences between what was sent and what stands at the remote; none when all is well. */
@@ -51,7 +53,7 @@ export function differences(sent: readonly Sent[], remote: ReadonlyMap<string, S
     if (createHash('sha1').update(body).digest('hex') !== message.bodySha1) out.push(`${message.keys} has another body`)
     if ((properties.get('TAGS') ?? null) !== message.tags)
       out.push(`${message.keys} has tags ${properties.get('TAGS')}, was sent with ${message.tags}`)
-    if (properties.get('UNIQ_KEY') !== message.uniqKey)
+    if ((properties.get('UNIQ_KEY') ?? null) !== message.uniqKey)
       out.push(`${message.keys} has UNIQ_KEY ${properties.get('UNIQ_KEY')}, was sent with ${message.uniqKey}`)
     if (JSON.stringify(users) !== JSON.stringify(expected))
       out.push(`${message.keys} has properties ${JSON.stringify(users)}, was sent with ${JSON.stringify(expected)}`)
