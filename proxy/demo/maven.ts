@@ -52,15 +52,16 @@ function nameIn(packageJson: string): unknown {
   }
 }
 
-/** Where fetched and built things are kept: ROCKETMQ_TEE_CACHE, else in the project, else in the temporary folder. */
+/** Where fetched and built things are kept: ROCKETMQ_TEE_CACHE, else in the sources, else in the temporary folder. */
 export function cacheFolder(): string {
   const said = process.env.ROCKETMQ_TEE_CACHE
   if (said) return said
   const shared = join(tmpdir(), 'rocketmq-tee-cache')
-  const project = projectFolder()
-  // An installed package's own folder is not the place for downloads.
-  if (project.split(sep).includes('node_modules')) return shared
   try {
+    const project = projectFolder()
+    // An installed package, or a copy of what was built, is not the place for downloads: only where the sources are.
+    const isSource = ['.git', 'tsconfig.json'].some(name => existsSync(join(project, name)))
+    if (!isSource || project.split(sep).includes('node_modules')) return shared
     accessSync(project, constants.W_OK)
     return join(project, '.cache')
   } catch {
@@ -90,7 +91,11 @@ export async function makeOnce(folder: string, fill: (temporary: string) => Prom
 }
 
 /** The folder with all jars of `version`: name server, broker, tools and with them the client. */
-export async function fetchRocketMQ(version: string, options: FetchOptions = {}): Promise<string> {
+export async function fetchRocketMQ(
+  version: string,
+  progress: ((line: string) => void) | FetchOptions = {},
+): Promise<string> {
+  const options = typeof progress === 'function' ? { onProgress: progress } : progress
   const lib = join(cacheFolder(), 'rocketmq', version, 'lib')
   if (existsSync(lib)) return lib
   mkdirSync(dirname(lib), { recursive: true })

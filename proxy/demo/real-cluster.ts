@@ -15,9 +15,7 @@ import { fetchRocketMQ } from './maven.ts'
 
 export { fetchRocketMQ } from './maven.ts'
 
-export const rocketmqVersions = ['5.3.3', '5.5.0', '4.9.7']
-
-export type RealSignal = 'SIGTERM' | 'SIGKILL' | 'SIGSTOP' | 'SIGCONT'
+export const rocketmqVersions = ['5.3.3', '5.5.0', '4.9.7'] as const
 
 export interface RealBroker extends Broker {
   name: string
@@ -26,7 +24,9 @@ export interface RealBroker extends Broker {
   /** Of the Java process, while it runs. */
   pid(): number | undefined
   /** Only sends the signal; does nothing where the broker does not run. */
-  kill(signal: RealSignal): void
+  signal(signal: NodeJS.Signals): void
+  /** Sends SIGKILL at once and waits for the end; the argument is for those who like to name it. */
+  kill(signal?: 'SIGKILL'): Promise<void>
   /** SIGTERM, and SIGKILL after 20 s; waits for the end. */
   stop(): Promise<void>
   /** Again, on the same store and ports; waits until it serves. Does nothing where it runs. */
@@ -72,6 +72,10 @@ const javaFlags = [
   '-XX:-UsePerfData',
 ]
 
+// The guard's shell ends what is left of a killed process; where Linux can, it does so itself, shell or not.
+const hasSetpriv = spawnSync('setpriv', ['--pdeathsig', 'KILL', 'true'], { stdio: 'ignore' }).status === 0
+const launcher = hasSetpriv ? ['setpriv', '--pdeathsig', 'KILL', 'java'] : ['java']
+
 class PortInUse extends Error {}
 
 /** Why real RocketMQ cannot run here; undefined where it can. */
@@ -87,8 +91,8 @@ export function missingTools(): string | undefined {
 }
 
 export async function startRealCluster(options: RealClusterOptions): Promise<RealCluster> {
-  const { version = rocketmqVersions[0]!, onProgress } = options
-  const lib = await fetchRocketMQ(version, onProgress ? { onProgress } : {})
+  const { version = rocketmqVersions[0], onProgress } = options
+  const lib = await fetchRocketMQ(version, onProgress)
   for (let tried = 1; ; tried++) {
     try {
       return await startOnce(version, lib, options)
@@ -196,7 +200,8 @@ async function brokerIn(place: BrokerPlace): Promise<RealBroker> {
     name,
     address: `${host}:${port}`,
     pid: () => java.pid(),
-    kill: signal => java.kill(signal),
+    signal: signal => java.signal(signal),
+    kill: () => java.kill(),
     stop: () => java.stop(),
     start: () => java.start(),
   }
@@ -237,8 +242,12 @@ class JavaProcess {
     return this.#child?.pid
   }
 
-  kill(signal: RealSignal): void {
+  signal(signal: NodeJS.Signals): void {
     this.#child?.kill(signal)
+  }
+
+  async kill(): Promise<void> {
+    await this.#end('SIGKILL', stopMs)
   }
 
   async start(): Promise<void> {
@@ -248,8 +257,9 @@ class JavaProcess {
     let failure: Error | undefined
     try {
       const child = spawn(
-        'java',
+        launcher[0]!,
         [
+          ...launcher.slice(1),
           ...javaFlags,
           ...flags,
           `-Duser.home=${folder}`,
@@ -300,7 +310,7 @@ class JavaProcess {
     if (!ended) await this.#end('SIGKILL', stopMs)
   }
 
-  async #end(signal: RealSignal, withinMs: number): Promise<boolean> {
+  async #end(signal: NodeJS.Signals, withinMs: number): Promise<boolean> {
     const child = this.#child
     child?.kill(signal)
     // A process that was paused hears of it only when it goes on.
