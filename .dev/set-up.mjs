@@ -2,7 +2,7 @@
 // Plain JavaScript, because it runs before anything is built. Says what it does on stderr, so that the standard
 // output of the command behind it stays its own.
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -33,7 +33,10 @@ function run(what, command, args) {
 
 const installed = join(root, 'node_modules', '.package-lock.json')
 if (changedAt(installed) < changedAt(join(root, 'package-lock.json'))) {
-  run('installing packages', 'npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'])
+  // Not `npm ci`: it refuses a lock file that a registry mirror left without the optional packages of other platforms.
+  run('installing packages', 'npm', ['install', '--no-audit', '--no-fund', '--loglevel=error'])
+  // npm may write its two records in either order; what was installed now is up to date.
+  utimesSync(installed, new Date(), new Date())
 }
 
 const built = join(root, 'dist', '.built')

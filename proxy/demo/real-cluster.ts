@@ -72,10 +72,6 @@ const javaFlags = [
   '-XX:-UsePerfData',
 ]
 
-// The guard's shell ends what is left of a killed process; where Linux can, it does so itself, shell or not.
-const hasSetpriv = spawnSync('setpriv', ['--pdeathsig', 'KILL', 'true'], { stdio: 'ignore' }).status === 0
-const launcher = hasSetpriv ? ['setpriv', '--pdeathsig', 'KILL', 'java'] : ['java']
-
 class PortInUse extends Error {}
 
 /** Why real RocketMQ cannot run here; undefined where it can. */
@@ -88,6 +84,13 @@ export function missingTools(): string | undefined {
       return `real RocketMQ needs ${tool}, which is not here`
   }
   return undefined
+}
+
+/** The guard's shell ends what a killed process leaves behind; where Linux can, it does so itself, shell or not. */
+function javaCommand(): [string, ...string[]] {
+  const dieWithParent = ['--pdeathsig', 'KILL']
+  const { status } = spawnSync('setpriv', [...dieWithParent, 'true'], { stdio: 'ignore' })
+  return status === 0 ? ['setpriv', ...dieWithParent, 'java'] : ['java']
 }
 
 export async function startRealCluster(options: RealClusterOptions): Promise<RealCluster> {
@@ -253,13 +256,14 @@ class JavaProcess {
   async start(): Promise<void> {
     if (this.#child) return
     const { guard, lib, folder, main, flags } = this.#options
+    const [command, ...commandFlags] = javaCommand()
     const output = openSync(this.#outputFile, 'w')
     let failure: Error | undefined
     try {
       const child = spawn(
-        launcher[0]!,
+        command,
         [
-          ...launcher.slice(1),
+          ...commandFlags,
           ...javaFlags,
           ...flags,
           `-Duser.home=${folder}`,
