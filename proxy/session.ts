@@ -73,6 +73,8 @@ export class Session {
   /** Answers not passed on yet, because an ack among them waits for its place to be written. */
   #held: Buffer[][] = []
   #holding = 0
+  /** What is done when they have been passed on. */
+  #after: (() => void)[] = []
   #clientPaused = false
   #sourcePaused = false
   #draining = false
@@ -118,7 +120,7 @@ export class Session {
   /** Reads no more requests from the next boundary on, and closes when all sends are answered. */
   drain(): void {
     this.#draining = true
-    if (this.#requests.atBoundary) this.#stopReading()
+    this.#stopReading()
   }
 
   get unanswered(): number {
@@ -136,7 +138,7 @@ export class Session {
       return this.#malformed('client', error as Error)
     }
     if (!writeAll(this.#source, out) || this.#pendingBytes > this.#context.pendingBytesMax) this.#pauseClient()
-    if (this.#draining && this.#requests.atBoundary) this.#stopReading()
+    if (this.#draining) this.#stopReading()
   }
 
   #requestHead(head: FrameHead): Verdict {
@@ -185,6 +187,7 @@ export class Session {
     if (this.#holding > 0) this.#held.push(out)
     else writeAll(this.#client, out)
     this.#flowToClient()
+    if (this.#draining) this.#stopReading()
   }
 
   #answerHead(head: FrameHead): Verdict {
@@ -256,8 +259,6 @@ export class Session {
     for (const call of after) call()
   }
 
-  #after: (() => void)[] = []
-
   /** An ack that the source gave before it ended is still passed on. */
   #afterHeld(call: () => void): void {
     if (this.#holding > 0) this.#after.push(call)
@@ -298,7 +299,9 @@ export class Session {
     }
   }
 
+  /** While draining: at a boundary no more is read, and when all sends are answered the connection ends. */
   #stopReading(): void {
+    if (!this.#requests.atBoundary) return
     this.#client.pause()
     if (this.#pending.size === 0 && this.#holding === 0) this.#source.end()
   }

@@ -73,8 +73,13 @@ async function scenario(real: boolean, outageSeconds: number, undo: (() => unkno
     undo.push(() => cluster.stop())
     return cluster
   }
-  const source = await start('source')
-  const remote = await start('remote')
+  // Side by side; both are waited for, also where one fails, so that none is left behind.
+  const [source, remote] = (await Promise.allSettled([start('source'), start('remote')]).then(started =>
+    started.map(result => {
+      if (result.status === 'rejected') throw result.reason
+      return result.value
+    }),
+  )) as [Cluster, Cluster]
   const dataDir = await mkdtemp(join(tmpdir(), 'rocketmq-tee-demo-'))
   undo.push(() => rm(dataDir, { recursive: true, force: true }))
   const argv = [

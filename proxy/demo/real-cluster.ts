@@ -9,6 +9,8 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { parseAddress, Cluster as RocketMQ, realEnvironment } from '../../replay/index.ts'
+import { silentLogger } from '../logger.ts'
 import type { Broker, Cluster } from './cluster.ts'
 import { Guard } from './guard.ts'
 import { fetchRocketMQ } from './maven.ts'
@@ -206,7 +208,24 @@ async function brokerIn(place: BrokerPlace): Promise<RealBroker> {
     signal: signal => java.signal(signal),
     kill: () => java.kill(),
     stop: () => java.stop(),
-    start: () => java.start(),
+    start: async () => {
+      await java.start()
+      await registered(place.nameServer, name)
+    },
+  }
+}
+
+/** A broker says that it is up before the name server gives out its routes; a client that asks in between is refused. */
+async function registered(nameServer: string, broker: string): Promise<void> {
+  const cluster = new RocketMQ(realEnvironment(silentLogger), [parseAddress(nameServer)])
+  try {
+    for (const deadline = Date.now() + startMs; Date.now() < deadline; await sleep(100)) {
+      const known = await cluster.brokers().catch(() => undefined)
+      if (known?.addresses.some(address => address.broker === broker)) return
+    }
+    throw new Error(`broker ${broker} is not in the name server's routes after ${startMs / 1000} s`)
+  } finally {
+    cluster.end()
   }
 }
 
