@@ -33,9 +33,8 @@ function run(what, command, args) {
 
 const installed = join(root, 'node_modules', '.package-lock.json')
 if (changedAt(installed) < changedAt(join(root, 'package-lock.json'))) {
-  // Not `npm ci`: it refuses a lock file that a registry mirror left without the optional packages of other platforms.
-  run('installing packages', 'npm', ['install', '--no-audit', '--no-fund', '--loglevel=error'])
-  // npm may write its two records in either order; what was installed now is up to date.
+  run('installing packages', 'npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'])
+  // A check-out may give the lock file a later time than this; what was installed now is up to date.
   utimesSync(installed, new Date(), new Date())
 }
 

@@ -45,8 +45,15 @@ export class Account {
     return replicated + deadLettered + sum(skipped) + sum(lost) + this.queued + this.inGap
   }
 
+  /** Skipped at the ack. */
   skipped(reason: SkipReason, count: number): void {
     this.totals.skipped[reason] = (this.totals.skipped[reason] ?? 0) + count
+  }
+
+  /** Accepted before it was known that it comes from where it would go. */
+  skippedLate(reason: SkipReason, withBody: boolean): void {
+    this.#left(withBody)
+    this.skipped(reason, 1)
   }
 
   accepted(withBody: boolean): void {

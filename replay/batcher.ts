@@ -34,6 +34,8 @@ export interface Outgoing {
   /** With the stamp, where there was room for it. */
   properties: Buffer
   stamped: boolean
+  /** Clusters that it had been in before it came to the source. */
+  been: readonly string[]
 }
 
 /** Who stamps: what all stamps of a lane share. */
@@ -53,10 +55,10 @@ export function stamp(stamper: Stamper, place: QueuedPlace, body: Body): Outgoin
   const own = old === undefined ? body.properties : withoutProperties(body.properties, name => name === STAMP_PROPERTY)
   const bind = bindOf(findProperty(own, 'UNIQ_KEY'), body.payload)
   const before = old === undefined ? undefined : decodeStamp(old)
-  const path = before?.bind === bind ? before.path : []
+  const been = before?.bind === bind ? before.path : []
   const value = encodeStamp({
     group,
-    path: path.includes(sourceCluster) ? path : [...path, sourceCluster],
+    path: been.includes(sourceCluster) ? been : [...been, sourceCluster],
     gateway,
     broker,
     epoch: stamper.epochId(place.epoch),
@@ -68,7 +70,7 @@ export function stamp(stamper: Stamper, place: QueuedPlace, body: Body): Outgoin
   })
   const properties = withProperty(own, STAMP_PROPERTY, value)
   const stamped = properties.length + BROKER_PROPERTIES_BYTES <= PROPERTIES_BYTES_MAX
-  return { place, body, properties: stamped ? properties : own, stamped }
+  return { place, body, properties: stamped ? properties : own, stamped, been }
 }
 
 /** Whether a message may go into the batch that `first` began and that has these many bytes and messages. */

@@ -186,6 +186,7 @@ export class Lane {
     if (this.#unclear) await this.#settle(address, target)
     const filling = this.#gaps.fill()
     const messages = this.#gather()
+    this.queue.trim()
     if (messages.length > 0) await this.#send(link.request.bind(link), messages, target)
     else if (this.queue.count > 0) await filling
   }
@@ -237,7 +238,7 @@ export class Lane {
 
   /** The next request's messages: from the head, up to the first gap or what does not fit. */
   #gather(): Outgoing[] {
-    const { bornTimestampTolerance, account } = this.#context
+    const { bornTimestampTolerance, account, remote } = this.#context
     const messages: Outgoing[] = []
     let bytes = 0
     for (let index = 0; index < this.queue.span; index++) {
@@ -245,6 +246,12 @@ export class Lane {
       const body = this.queue.body(index)
       if (body === undefined) break
       const message = stamp(this.#stamper, this.queue.place(index), body)
+      // Acked before the remote's name was known, which is known now that there is a route.
+      if (message.been.includes(remote.name!)) {
+        account.skippedLate('loop', true)
+        this.#done(index)
+        continue
+      }
       const [first] = messages
       if (
         first !== undefined &&

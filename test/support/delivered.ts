@@ -15,6 +15,10 @@ export interface Sent {
   properties: Record<string, string>
 }
 
+export function keysOf(sent: readonly Sent[]): Set<string> {
+  return new Set(sent.map(({ keys }) => keys))
+}
+
 const COMPRESSED = 0x1
 /** Properties that are not a user's: the client's own, the brokers', and the stamp. */
 const notUsers = new Set([

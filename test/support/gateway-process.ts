@@ -21,6 +21,8 @@ export interface GatewayOptions {
 export class GatewayProcess {
   readonly dataDir = mkdtempSync(join(tmpdir(), 'rocketmq-tee-test-'))
   readonly #options: GatewayOptions
+  /** Name server of the remote, as of the next start. */
+  remote: string
   /** Lines of the log, all starts together. */
   readonly log: Record<string, unknown>[] = []
   stderr = ''
@@ -32,23 +34,30 @@ export class GatewayProcess {
 
   constructor(options: GatewayOptions) {
     this.#options = options
+    this.remote = options.remote
   }
 
   get pid(): number {
     return this.#child!.pid!
   }
 
+  /** Chooses the name-server address before the start, for another gateway that is to know it. */
+  async reserve(): Promise<string> {
+    this.#nameServerPort ||= await freePort()
+    return `127.0.0.1:${this.#nameServerPort}`
+  }
+
   /** Starts, or starts again on the same data and ports. */
   async start(): Promise<void> {
-    this.#nameServerPort ||= await freePort()
-    const { source, remote, options = [] } = this.#options
+    await this.reserve()
+    const { source, options = [] } = this.#options
     const child = spawn(
       process.execPath,
       [
         main,
         'start',
         `--srcClusterAddr=${source}`,
-        `--destClusterAddr=${remote}`,
+        `--destClusterAddr=${this.remote}`,
         `--dataDir=${this.dataDir}`,
         '--listenHost=127.0.0.1',
         `--nameServerPort=${this.#nameServerPort}`,

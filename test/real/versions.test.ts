@@ -1,0 +1,92 @@
+// Brokers of other versions, as source and as remote: from memory and read back, and two gateways that mirror both ways.
+
+import test from 'ava'
+import { compare, holds, keyOf, proofLine, readTopic } from '../../proxy/demo/proof.ts'
+import { type RealCluster, startRealCluster } from '../../proxy/demo/real-cluster.ts'
+import { silentLogger } from '../../proxy/logger.ts'
+import { realEnvironment } from '../../replay/index.ts'
+import { differences, keysOf } from '../support/delivered.ts'
+import { GatewayProcess } from '../support/gateway-process.ts'
+import { runProducer } from '../support/java-client.ts'
+import { realTest } from '../support/real.ts'
+
+const environment = realEnvironment(silentLogger)
+const COUNT = 300
+type Version = '4.9.7' | '5.5.0'
+let clusters: Promise<Record<Version, RealCluster>> | undefined
+
+function both(): Promise<Record<Version, RealCluster>> {
+  clusters ??= Promise.all([
+    startRealCluster({ name: 'version-4', version: '4.9.7' }),
+    startRealCluster({ name: 'version-5', version: '5.5.0' }),
+  ]).then(([older, newer]) => ({ '4.9.7': older, '5.5.0': newer }))
+  return clusters
+}
+
+test.after.always(async () => {
+  const started = await clusters?.catch(() => undefined)
+  await Promise.all(Object.values(started ?? {}).map(cluster => cluster.stop()))
+})
+
+for (const [from, to] of [
+  ['4.9.7', '5.5.0'],
+  ['5.5.0', '4.9.7'],
+] as const) {
+  realTest(`from a broker ${from} to a broker ${to}: what was sent is there, from memory and read back`, async t => {
+    const { [from]: source, [to]: remote } = await both()
+    // Room for next to nothing: what does not go at once is read back from the source.
+    const gateway = new GatewayProcess({
+      source: source.nameServer,
+      remote: remote.nameServer,
+      options: ['--bodyMemory=64KiB'],
+    })
+    t.teardown(() => gateway.end())
+    await gateway.start()
+    for (const remoteUp of [true, false]) {
+      if (!remoteUp) await remote.brokers[0]!.stop()
+      const sent = await Promise.all(
+        (['sync', 'batch'] as const).map(async mode => {
+          const topic = `Version-${mode}-${from.replaceAll('.', '_')}-${remoteUp ? 'up' : 'down'}`
+          const client = await runProducer({ nameServer: gateway.nameServer, topic, mode, count: COUNT })
+          return { topic, ...(await client.result) }
+        }),
+      )
+      if (!remoteUp) await remote.brokers[0]!.start()
+      await gateway.drained()
+      for (const { topic, acked, failed } of sent) {
+        t.deepEqual(failed, [], topic)
+        t.is(acked.length, COUNT, topic)
+        const atRemote = await readTopic(environment, remote.nameServer, topic)
+        const proof = compare(keysOf(acked), await readTopic(environment, source.nameServer, topic), atRemote)
+        t.true(holds(proof), `${topic} ${proofLine(proof)}`)
+        t.deepEqual(differences(acked, atRemote).slice(0, 5), [], topic)
+      }
+    }
+    t.true((await gateway.metrics()).get('read_back_messages_total')! >= COUNT)
+  })
+}
+
+realTest('two gateways mirror two clusters both ways, and each has each message once', async t => {
+  const { '4.9.7': here, '5.5.0': there } = await both()
+  // Each gateway's remote is the other gateway, so that each sees what the other sends.
+  const out = new GatewayProcess({ source: here.nameServer, remote: '' })
+  const back = new GatewayProcess({ source: there.nameServer, remote: await out.reserve() })
+  out.remote = await back.reserve()
+  t.teardown(() => Promise.all([out.end(), back.end()]))
+  await Promise.all([out.start(), back.start()])
+  for (const [gateway, topic] of [
+    [out, 'FromHere'],
+    [back, 'FromThere'],
+  ] as const) {
+    const client = await runProducer({ nameServer: gateway.nameServer, topic, mode: 'sync', count: COUNT })
+    const { acked } = await client.result
+    t.is(acked.length, COUNT)
+    await out.drained()
+    await back.drained()
+    for (const cluster of [here, there]) {
+      const queues = await readTopic(environment, cluster.nameServer, topic)
+      const keys = [...queues.values()].flat().map(keyOf)
+      t.deepEqual(keys.sort(), [...keysOf(acked)].sort(), `${topic} at ${cluster.name}`)
+    }
+  }
+})
