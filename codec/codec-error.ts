@@ -9,6 +9,7 @@ export type CodecReason =
   | 'header-type'
   | 'header'
   | 'send-header'
+  | 'opaque'
   | 'batch'
   | 'stored-message'
   | 'route'

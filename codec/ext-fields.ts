@@ -25,13 +25,19 @@ export class ExtFields {
   valueEnd = 0
   /** Whether JSON says null, which a broker reads as a field that is not there. */
   isNull = false
-  #head: FrameHead
-  #at: number
+  #head!: FrameHead
+  #at = 0
 
   constructor(head: FrameHead) {
+    this.walk(head)
+  }
+
+  /** Begins anew with this head. */
+  walk(head: FrameHead): this {
     this.#head = head
     // Behind the brace that opens the object, or at the first entry.
     this.#at = head.type === JSON_HEADER ? head.extStart + 1 : head.extStart
+    return this
   }
 
   /** Goes to the next field; false behind the last. */

@@ -15,11 +15,14 @@ export type Verdict = Buffer | null | undefined
 export interface FrameSink {
   /**
    * A frame's head is there. `head` and its bytes are good for the length of the call only.
-   * Where the sink calls `scanner.collect()` in it, `frame` follows when the body has come.
+   * Where the sink calls `scanner.collect()` in it, `body` follows.
    */
   head(head: FrameHead): Verdict
-  /** The body of a collected frame, as views of the chunks it came in. Called before the last of it goes on. */
-  frame(body: Buffer[]): void
+  /**
+   * A piece of a collected frame's body stands in `chunk` from `start` to `end`; with the last, which is the only one of
+   * an empty body, the frame is whole. Called before the piece goes on.
+   */
+  body(chunk: Buffer, start: number, end: number, last: boolean): void
 }
 
 const NONE = Buffer.alloc(0)
@@ -34,7 +37,7 @@ export class FrameScanner {
   #heldBytes = 0
   #bodyLeft = 0
   #dropping = false
-  #body: Buffer[] | undefined
+  #collecting = false
 
   /** Answers of brokers need ANSWER_HEADER_BYTES_MAX. */
   constructor(sink: FrameSink, frameBytesMax = FRAME_BYTES_MAX, headerBytesMax = HEADER_BYTES_MAX) {
@@ -50,7 +53,7 @@ export class FrameScanner {
 
   /** Called by the sink in `head`: it wants the body of this frame. */
   collect(): void {
-    this.#body = []
+    this.#collecting = true
   }
 
   /**
@@ -66,8 +69,7 @@ export class FrameScanner {
         if (this.#bodyLeft > 0) {
           const end = Math.min(at + this.#bodyLeft, chunk.length)
           this.#bodyLeft -= end - at
-          this.#body?.push(chunk.subarray(at, end))
-          if (this.#bodyLeft === 0) this.#endOfFrame()
+          if (this.#collecting) this.#collect(chunk, at, end)
           if (this.#dropping) {
             if (from < at) out.push(chunk.subarray(from, at))
             from = end
@@ -90,7 +92,7 @@ export class FrameScanner {
           from = at + whole
         }
         at += whole
-        if (this.#bodyLeft === 0) this.#endOfFrame()
+        if (this.#collecting && this.#bodyLeft === 0) this.#collect(NONE, 0, 0)
       }
     } finally {
       if (from < at) out.push(chunk.subarray(from, at))
@@ -112,7 +114,7 @@ export class FrameScanner {
         this.#held = NONE
         const verdict = this.#readHead(held, 0, whole)
         if (verdict !== null) out.push(verdict ?? held)
-        if (this.#bodyLeft === 0) this.#endOfFrame()
+        if (this.#collecting && this.#bodyLeft === 0) this.#collect(NONE, 0, 0)
         return at
       }
       this.#held = Buffer.allocUnsafe(whole)
@@ -132,10 +134,9 @@ export class FrameScanner {
     return verdict
   }
 
-  #endOfFrame(): void {
-    const body = this.#body
-    if (body === undefined) return
-    this.#body = undefined
-    this.#sink.frame(body)
+  #collect(chunk: Buffer, start: number, end: number): void {
+    const last = this.#bodyLeft === 0
+    if (last) this.#collecting = false
+    this.#sink.body(chunk, start, end, last)
   }
 }

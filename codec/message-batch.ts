@@ -45,6 +45,25 @@ export function memberBytes(bodyBytes: number, propertiesBytes: number): number 
   return FIXED_BYTES + bodyBytes + propertiesBytes
 }
 
+/**
+ * Writes of a member all but its body and properties. Returns where the body goes; the properties go two bytes behind it.
+ */
+export function encodeMemberFrame(
+  out: Buffer,
+  at: number,
+  flag: number,
+  bodyBytes: number,
+  propertiesBytes: number,
+): number {
+  let next = out.writeInt32BE(memberBytes(bodyBytes, propertiesBytes), at)
+  next = out.writeInt32BE(0, next)
+  next = out.writeInt32BE(0, next)
+  next = out.writeInt32BE(flag, next)
+  next = out.writeInt32BE(bodyBytes, next)
+  out.writeInt16BE(propertiesBytes, next + bodyBytes)
+  return next
+}
+
 /** Writes a member at `at`; its body may be in parts. Returns where the next goes. */
 export function encodeMember(
   out: Buffer,
@@ -54,12 +73,7 @@ export function encodeMember(
   bodyBytes: number,
   properties: Buffer,
 ): number {
-  let next = out.writeInt32BE(memberBytes(bodyBytes, properties.length), at)
-  next = out.writeInt32BE(0, next)
-  next = out.writeInt32BE(0, next)
-  next = out.writeInt32BE(flag, next)
-  next = out.writeInt32BE(bodyBytes, next)
+  let next = encodeMemberFrame(out, at, flag, bodyBytes, properties.length)
   for (const part of body) next += part.copy(out, next)
-  next = out.writeInt16BE(properties.length, next)
-  return next + properties.copy(out, next)
+  return next + 2 + properties.copy(out, next + 2)
 }

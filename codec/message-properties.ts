@@ -12,25 +12,37 @@ export const PROPERTIES_BYTES_MAX = 32_767
 
 /** A walk over the entries, in place. */
 export class Properties {
-  readonly bytes: Buffer
+  bytes: Buffer
   start = 0
   nameEnd = 0
   valueEnd = 0
-  #next = 0
+  #next: number
+  #end: number
 
-  constructor(bytes: Buffer) {
+  constructor(bytes: Buffer, start = 0, end = bytes.length) {
     this.bytes = bytes
+    this.#next = start
+    this.#end = end
+  }
+
+  /** Begins anew with these bytes. */
+  walk(bytes: Buffer, start: number, end: number): this {
+    this.bytes = bytes
+    this.#next = start
+    this.#end = end
+    return this
   }
 
   /** Goes to the next entry that has a name and a value; false behind the last. */
   next(): boolean {
     const { bytes } = this
-    while (this.#next < bytes.length) {
+    const end = this.#end
+    while (this.#next < end) {
       this.start = this.#next
       let at = this.start
-      while (at < bytes.length && bytes[at] !== NAME_END && bytes[at] !== VALUE_END) at++
+      while (at < end && bytes[at] !== NAME_END && bytes[at] !== VALUE_END) at++
       this.nameEnd = at
-      while (at < bytes.length && bytes[at] !== VALUE_END) at++
+      while (at < end && bytes[at] !== VALUE_END) at++
       this.valueEnd = at
       this.#next = at + 1
       if (this.nameEnd > this.start && this.nameEnd < this.valueEnd - 1) return true
@@ -40,7 +52,7 @@ export class Properties {
 
   /** Behind the entry and the 0x02 that ends it. */
   get end(): number {
-    return Math.min(this.valueEnd + 1, this.bytes.length)
+    return Math.min(this.valueEnd + 1, this.#end)
   }
 
   nameIs(name: string): boolean {
@@ -102,10 +114,30 @@ export function withoutProperties(bytes: Buffer, drop: (name: string, seen: bool
 
 const SEPARATOR = Buffer.from([VALUE_END])
 
-/** These properties and one more behind them. */
-export function withProperty(bytes: Buffer, name: string, value: string): Buffer {
-  const ended = bytes.length === 0 || bytes[bytes.length - 1] === VALUE_END
-  return Buffer.concat([bytes, ended ? NOTHING : SEPARATOR, Buffer.from(`${name}\u0001${value}\u0002`)])
+/** Bytes of the properties from `start` to `end` and one more behind them. Its name is ASCII. */
+export function propertyBytes(bytes: Buffer, start: number, end: number, name: string, value: string): number {
+  return end - start + (isEnded(bytes, start, end) ? 2 : 3) + name.length + Buffer.byteLength(value)
 }
 
-const NOTHING = Buffer.alloc(0)
+/** Writes them to `at`, that one behind them; returns where it ends. */
+export function writeProperty(
+  out: Buffer,
+  at: number,
+  bytes: Buffer,
+  start: number,
+  end: number,
+  name: string,
+  value: string,
+): number {
+  let next = at + bytes.copy(out, at, start, end)
+  if (!isEnded(bytes, start, end)) out[next++] = VALUE_END
+  next += out.write(name, next, 'latin1')
+  out[next++] = NAME_END
+  next += out.write(value, next)
+  out[next++] = VALUE_END
+  return next
+}
+
+function isEnded(bytes: Buffer, start: number, end: number): boolean {
+  return start === end || bytes[end - 1] === VALUE_END
+}

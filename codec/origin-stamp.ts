@@ -18,7 +18,7 @@ type Parts = [string, string, string, string, string, string, string, string, st
 
 export interface OriginStamp {
   group: string
-  path: string[]
+  path: readonly string[]
   gateway: string
   broker: string
   epoch: string
@@ -68,10 +68,17 @@ export function decodeStamp(text: string): OriginStamp | undefined {
   }
 }
 
+const PAYLOAD_BIND = 'crc32:'
+
+/** Whether a stamp is bound to the payload, for its message had no UNIQ_KEY. */
+export function isPayloadBind(bind: string): boolean {
+  return bind.startsWith(PAYLOAD_BIND)
+}
+
 /** What binds a stamp to its message. */
 export function bindOf(uniqKey: string | undefined, payload: readonly Buffer[]): string {
   if (uniqKey !== undefined) return uniqKey
   let crc = 0
   for (const part of payload) crc = crc32(part, crc)
-  return `crc32:${crc.toString(16).padStart(8, '0')}`
+  return `${PAYLOAD_BIND}${crc.toString(16).padStart(8, '0')}`
 }

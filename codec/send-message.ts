@@ -9,8 +9,9 @@
 
 import { CodecError } from './codec-error.ts'
 import { ExtFields, unescapeJson } from './ext-fields.ts'
-import { type FrameHead, JSON_HEADER } from './frame-head.ts'
+import { FrameHead, JSON_HEADER } from './frame-head.ts'
 import { encodeHead } from './header.ts'
+import { equals, hexDigit } from './header-json.ts'
 import { RequestCode } from './request-code.ts'
 
 /** sysFlag bits (MessageSysFlag.java). */
@@ -34,22 +35,32 @@ export class SendRequest {
   bornTimestamp = 0
   flag = 0
   batch = false
-  /** The properties as they stand in the header, and whether JSON's escapes are still in them. */
-  #properties: Buffer = NONE
+  /** Where the property string stands; JSON's escapes are in it until `unescape`. */
+  propertyBytes: Buffer = NONE
+  propertiesStart = 0
+  propertiesEnd = 0
   #escaped = false
 
-  setProperties(raw: Buffer, escaped: boolean): void {
-    this.#properties = raw
+  setProperties(bytes: Buffer, start: number, end: number, escaped: boolean): void {
+    this.propertyBytes = bytes
+    this.propertiesStart = start
+    this.propertiesEnd = end
     this.#escaped = escaped
   }
 
-  /** The property string's bytes. Made when first asked for: JSON escapes its separators. */
+  /** Puts the property string's own bytes in place of what JSON makes of them: it escapes their separators. */
+  unescape(): void {
+    if (!this.#escaped) return
+    this.#escaped = false
+    this.propertyBytes = unescapeJson(this.propertyBytes.subarray(this.propertiesStart, this.propertiesEnd))
+    this.propertiesStart = 0
+    this.propertiesEnd = this.propertyBytes.length
+  }
+
+  /** The property string's bytes. */
   get properties(): Buffer {
-    if (this.#escaped) {
-      this.#properties = unescapeJson(this.#properties)
-      this.#escaped = false
-    }
-    return this.#properties
+    this.unescape()
+    return this.propertyBytes.subarray(this.propertiesStart, this.propertiesEnd)
   }
 }
 
@@ -63,10 +74,17 @@ const PROPERTIES = 32
 const BATCH = 64
 const REQUIRED = TOPIC | QUEUE_ID | SYS_FLAG | BORN_TIMESTAMP | FLAG
 
-/** Reads a send request's extFields. Throws CodecError where a field is missing, there twice, or not what it must be. */
-export function readSendRequest(head: FrameHead): SendRequest {
-  const request = new SendRequest()
-  const fields = new ExtFields(head)
+/** One walk for all: it is at its end when a function here returns. */
+const walk = new ExtFields(new FrameHead())
+
+/**
+ * Reads a send request's extFields, into `request` where one is given.
+ * Throws CodecError where a field is missing, there twice, or not what it must be.
+ */
+export function readSendRequest(head: FrameHead): SendRequest
+export function readSendRequest<R extends SendRequest>(head: FrameHead, request: R): R
+export function readSendRequest(head: FrameHead, request = new SendRequest()): SendRequest {
+  const fields = walk.walk(head)
   const v1 = head.code === RequestCode.SEND_MESSAGE
   let seen = 0
   let present = 0
@@ -128,7 +146,7 @@ function fieldOfV2(head: FrameHead, fields: ExtFields): number {
 function set(request: SendRequest, field: number, fields: ExtFields, head: FrameHead): void {
   switch (field) {
     case TOPIC:
-      request.topic = fields.value
+      request.topic = topicOf(head.bytes, fields)
       break
     case QUEUE_ID:
       request.queueId = fields.integer()
@@ -143,13 +161,25 @@ function set(request: SendRequest, field: number, fields: ExtFields, head: Frame
       request.flag = fields.integer()
       break
     case PROPERTIES:
-      request.setProperties(head.bytes.subarray(fields.valueStart, fields.valueEnd), head.type === JSON_HEADER)
+      request.setProperties(head.bytes, fields.valueStart, fields.valueEnd, head.type === JSON_HEADER)
       break
     case BATCH:
       // Boolean.parseBoolean: only "true", in any case.
       request.batch = fields.value.toLowerCase() === 'true'
       break
   }
+}
+
+/** Clients send to few topics: the last one's name is not made again. */
+let lastTopic = ''
+
+function topicOf(bytes: Buffer, fields: ExtFields): string {
+  const length = fields.valueEnd - fields.valueStart
+  if (length === lastTopic.length && equals(bytes, fields.valueStart, lastTopic)) return lastTopic
+  const topic = fields.value
+  // Not one with escapes, or of more bytes than characters: its bytes are other ones.
+  if (topic.length === length) lastTopic = topic
+  return topic
 }
 
 /** What a broker says of a message that it has stored. */
@@ -161,19 +191,32 @@ export interface SendAnswer {
   commitLogOffsets: number[]
 }
 
-/** Reads the answer to a send that was stored; undefined where the broker did not say where (an answer without fields). */
-export function readSendAnswer(head: FrameHead): SendAnswer | undefined {
-  let queueId = -1
-  let queueOffset = -1
-  let msgId = ''
-  const fields = new ExtFields(head)
+/**
+ * Reads the answer to a send that was stored, into `answer` where one is given; undefined where the broker did not say
+ * where it is (an answer without fields).
+ */
+export function readSendAnswer(
+  head: FrameHead,
+  answer: SendAnswer = { queueId: -1, queueOffset: -1, commitLogOffsets: [] },
+): SendAnswer | undefined {
+  answer.queueId = -1
+  answer.queueOffset = -1
+  answer.commitLogOffsets.length = 0
+  const fields = walk.walk(head)
   while (fields.next()) {
-    if (fields.nameIs('queueId')) queueId = fields.integer()
-    else if (fields.nameIs('queueOffset')) queueOffset = fields.integer()
-    else if (fields.nameIs('msgId')) msgId = fields.value
+    switch (fields.nameEnd - fields.nameStart) {
+      case 5:
+        if (fields.nameIs('msgId')) readMsgId(head.bytes, fields.valueStart, fields.valueEnd, answer.commitLogOffsets)
+        break
+      case 7:
+        if (fields.nameIs('queueId')) answer.queueId = fields.integer()
+        break
+      case 11:
+        if (fields.nameIs('queueOffset')) answer.queueOffset = fields.integer()
+        break
+    }
   }
-  if (queueId < 0 || queueOffset < 0) return undefined
-  return { queueId, queueOffset, commitLogOffsets: commitLogOffsetsOf(msgId) }
+  return answer.queueId < 0 || answer.queueOffset < 0 ? undefined : answer
 }
 
 /**
@@ -182,11 +225,31 @@ export function readSendAnswer(head: FrameHead): SendAnswer | undefined {
  */
 export function commitLogOffsetsOf(msgId: string): number[] {
   const offsets: number[] = []
-  for (const id of msgId.split(',')) {
-    if ((id.length !== 32 && id.length !== 56) || !/^[0-9A-Fa-f]+$/.test(id)) return []
-    offsets.push(Number.parseInt(id.slice(-16), 16))
-  }
+  const bytes = Buffer.from(msgId)
+  readMsgId(bytes, 0, bytes.length, offsets)
   return offsets
+}
+
+const V4_DIGITS = 32
+const V6_DIGITS = 56
+const OFFSET_DIGITS = 16
+const COMMA = 0x2c
+
+function readMsgId(bytes: Buffer, start: number, end: number, offsets: number[]): void {
+  let from = start
+  for (let at = start; at <= end; at++) {
+    if (at < end && bytes[at] !== COMMA) {
+      if (hexDigit(bytes[at]!) >= 0) continue
+      break
+    }
+    if (at - from !== V4_DIGITS && at - from !== V6_DIGITS) break
+    let offset = 0
+    for (let digit = at - OFFSET_DIGITS; digit < at; digit++) offset = offset * 16 + hexDigit(bytes[digit]!)
+    offsets.push(offset)
+    from = at + 1
+  }
+  // Of a list that cannot be read to its end nothing counts.
+  if (from !== end + 1) offsets.length = 0
 }
 
 export interface OwnSend {

@@ -93,7 +93,24 @@ function long(bytes: Buffer, at: number): number {
   return bytes.readInt32BE(at) * 0x1_0000_0000 + bytes.readUInt32BE(at + 4)
 }
 
-/** Properties that a broker's storage adds and that are not the client's: dropped when a message is read back. */
+/** What a timed message has, from its client or its broker's timer. */
+export const TIMER_PROPERTIES: readonly string[] = [
+  'TIMER_DELAY_SEC',
+  'TIMER_DELAY_MS',
+  'TIMER_DELIVER_MS',
+  'TIMER_ENQUEUE_MS',
+  'TIMER_DEQUEUE_MS',
+  'TIMER_ROLL_TIMES',
+  'TIMER_ROLL_LABEL',
+  'TIMER_OUT_MS',
+  'TIMER_DEL_UNIQKEY',
+  'TIMER_DELAY_LEVEL',
+]
+
+/**
+ * Properties that a broker's storage adds and that are not the client's: dropped when a message is read back. By their whole
+ * names (MessageConst.java): clients may have names of their own that begin alike.
+ */
 const leftovers = new Set([
   'TRAN_MSG',
   'PGROUP',
@@ -112,8 +129,11 @@ const leftovers = new Set([
   'INNER_BASE',
   'INNER_MULTI_QUEUE_OFFSET',
   '__CRC32#',
+  'REAL_TOPIC',
+  'REAL_QID',
+  ...TIMER_PROPERTIES,
 ])
 
 export function isStorageLeftover(name: string): boolean {
-  return leftovers.has(name) || name.startsWith('TIMER_') || name.startsWith('REAL_')
+  return leftovers.has(name)
 }

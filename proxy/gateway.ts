@@ -48,6 +48,7 @@ export class Gateway {
   #closeAdmin: () => Promise<void> = async () => {}
   #timers: NodeJS.Timeout[] = []
   #listening = false
+  #starting: Promise<void> | undefined
   #stopping: Promise<void> | undefined
 
   constructor(config: Config, log: Logger) {
@@ -96,8 +97,14 @@ export class Gateway {
   }
 
   /** Throws FatalError. */
-  async start(): Promise<void> {
-    const { config, log } = { config: this.#config, log: this.#log }
+  start(): Promise<void> {
+    this.#starting ??= this.#start()
+    return this.#starting
+  }
+
+  async #start(): Promise<void> {
+    const config = this.#config
+    const log = this.#log
     for (const warning of config.warnings) log.warn({ warning }, 'configuration')
     await this.#openDataDirectory()
     await this.#learnBrokers().catch(error => {
@@ -141,6 +148,8 @@ export class Gateway {
   }
 
   async #stop(): Promise<void> {
+    // What is half open cannot be closed; a start takes seconds at most, or fails.
+    await this.#starting?.catch(() => {})
     const deadline = Date.now() + this.#config.drainTimeout
     for (const timer of this.#timers) clearTimeout(timer)
     this.#nameServer.closeAccepting()
@@ -207,9 +216,11 @@ export class Gateway {
     this.#timers.push(
       setTimeout(() => {
         this.#learnBrokers()
-          .catch(error =>
-            this.#log.debug({ reason: (error as Error).message }, 'the source cannot be asked for its brokers'),
-          )
+          .catch(error => {
+            // A broker that is new cannot be served: its port is taken, or its journal cannot be opened.
+            if (error instanceof FatalError) this.#log.error({ reason: error.message }, 'a broker cannot be served')
+            else this.#log.debug({ reason: (error as Error).message }, 'the source cannot be asked for its brokers')
+          })
           .finally(() => this.#stopping === undefined && this.#watchBrokers())
       }, interval),
     )

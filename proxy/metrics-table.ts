@@ -52,7 +52,7 @@ export const METRICS: readonly MetricEntry[] = [
   gauge('lag_seconds', 'Seconds since the ack of the oldest message not yet on the remote.', 'remote'),
   gauge('waiting_lanes', 'Lanes that wait before they try again.', 'remote'),
 
-  histogram('ack_hold_seconds', 'Seconds an ack is held for its place to be written.'),
+  histogram('ack_hold_seconds', 'Seconds that answers are held for the places of the acks among them to be written.'),
   gauge('journal_bytes', 'Bytes of the journal on disk.'),
   gauge('journal_segments', 'Segments of the journal on disk.'),
   histogram('journal_append_seconds', 'Seconds of one append to the journal.'),

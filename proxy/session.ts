@@ -8,7 +8,8 @@
 //
 // Backpressure: a slow source pauses its client; a slow client pauses its source, but not while a send is unanswered
 // here, for other clients' order waits for that answer; at a limit the session is closed instead. The remote pauses nobody.
-// When one side ends, so does the other, as a broker's death would end it.
+// When the source ends, so does the client, as a broker's death would end it. When the client ends, so does the source, but
+// not before its sends are answered or given up: what they stored is replicated too.
 
 import type { Socket } from 'node:net'
 import {
@@ -22,14 +23,13 @@ import {
   readSendAnswer,
   readSendRequest,
   type SendAnswer,
-  type SendRequest,
   saysStored,
   type Verdict,
 } from '../codec/index.ts'
-import type { Outstanding, SourceBroker } from '../replay/index.ts'
+import { Send, type SourceBroker } from '../replay/index.ts'
 import type { Logger } from './logger.ts'
 import type { TopicPolicy } from './policy.ts'
-import { accepted } from './tee.ts'
+import { type TeeSink, tee } from './tee.ts'
 
 export interface SessionContext {
   log: Logger
@@ -41,18 +41,10 @@ export interface SessionContext {
   pendingBytesMax: number
   /** Something was skipped by rule, of a topic. */
   skipped(reason: string, topic: string): void
-  /** Seconds that an ack was held here. */
+  /** Seconds that answers were held here until the places of the acks among them were written. */
   ackHeld(seconds: number): void
   malformed(reason: string): void
   closed(cause: string): void
-}
-
-interface Pending {
-  request: SendRequest
-  payload: Buffer[]
-  bytes: number
-  outstanding: Outstanding | undefined
-  oneway: boolean
 }
 
 export class Session {
@@ -61,22 +53,31 @@ export class Session {
   readonly #source: Socket
   readonly #requests: FrameScanner
   readonly #answers: FrameScanner
-  readonly #pending = new Map<number, Pending>()
+  /** Unanswered sends by their opaque towards the source. */
+  readonly #pending = new Map<number, Send>()
+  /** Bytes of those that are waited for, and of those that were given up. */
   #pendingBytes = 0
+  #givenUpBytes = 0
   /** The send whose body is coming in, and its opaque towards the source. */
-  #incoming: Pending | undefined
+  #incoming: Send | undefined
   #incomingOpaque = 0
-  /** The send whose answer is coming in, and what the answer says. */
-  #answering: { pending: Pending; answer: SendAnswer | undefined; stored: boolean } | undefined
+  /** The send whose answer is looked at, and what the answer says. */
+  #answered: Send | undefined
+  readonly #answer: SendAnswer = { queueId: -1, queueOffset: -1, commitLogOffsets: [] }
+  #teed = 0
+  readonly #tee: TeeSink
   /** Below any opaque that a client counts up to. */
   #ownOpaque = -0x80000000
   /** Answers not passed on yet, because an ack among them waits for its place to be written. */
-  #held: Buffer[][] = []
-  #holding = 0
+  #held: Buffer[] = []
+  #holdingSince = 0
   /** What is done when they have been passed on. */
   #after: (() => void)[] = []
+  readonly #passHeld = () => this.#pass()
+  readonly #givenUp = (send: Send) => this.#gaveUp(send)
   #clientPaused = false
   #sourcePaused = false
+  #clientEnded = false
   #draining = false
   #closed = false
 
@@ -84,10 +85,24 @@ export class Session {
     this.#context = context
     this.#client = client
     this.#source = source
-    const requestSink: FrameSink = { head: head => this.#requestHead(head), frame: body => this.#requestFrame(body) }
-    const answerSink: FrameSink = { head: head => this.#answerHead(head), frame: () => this.#answerFrame() }
+    const requestSink: FrameSink = {
+      head: head => this.#requestHead(head),
+      body: (chunk, start, end, last) => this.#requestBody(chunk, start, end, last),
+    }
+    const answerSink: FrameSink = { head: head => this.#answerHead(head), body: () => {} }
     this.#requests = new FrameScanner(requestSink, context.frameBytesMax)
     this.#answers = new FrameScanner(answerSink, context.frameBytesMax, ANSWER_HEADER_BYTES_MAX)
+    const { broker } = context
+    this.#tee = {
+      message: message => {
+        this.#teed++
+        broker.acked(this.#answered!.topic, this.#answer.queueId, message)
+      },
+      skipped: reason => {
+        broker.skipped(reason, 1)
+        context.skipped(reason, this.#answered!.topic)
+      },
+    }
   }
 
   /** Both sockets are up. */
@@ -97,11 +112,11 @@ export class Session {
     this.#source.on('data', chunk => this.#fromSource(chunk))
     this.#client.on('drain', () => this.#flowToClient())
     this.#source.on('drain', () => this.#flowToSource())
-    this.#client.on('end', () => this.#source.end())
+    this.#client.on('end', () => this.#endOfClient())
     this.#source.on('end', () => this.#afterHeld(() => this.#client.end()))
     this.#client.on('error', error => log.debug({ err: error }, 'client connection failed'))
     this.#source.on('error', error => log.debug({ err: error }, 'source connection failed'))
-    this.#client.on('close', () => this.close('client'))
+    this.#client.on('close', () => this.#endOfClient())
     this.#source.on('close', () => this.#afterHeld(() => this.close('source')))
   }
 
@@ -111,8 +126,7 @@ export class Session {
     this.#closed = true
     this.#client.destroy()
     this.#source.destroy()
-    const { broker } = this.#context
-    for (const { outstanding } of this.#pending.values()) if (outstanding !== undefined) broker.unanswered(outstanding)
+    for (const _ of this.#pending) this.#context.broker.unanswered()
     this.#pending.clear()
     this.#context.closed(cause)
   }
@@ -142,11 +156,17 @@ export class Session {
   }
 
   #requestHead(head: FrameHead): Verdict {
-    if (!isSend(head.code) || head.isResponse) return undefined
-    const request = readSendRequest(head)
-    if (!this.#context.policy.isTeed(request.topic)) return undefined
-    // The properties are kept beyond this chunk's turn as it is: they are a view of it.
-    this.#incoming = { request, payload: [], bytes: head.frameBytes, outstanding: undefined, oneway: head.isOneway }
+    if (head.isResponse) return undefined
+    // Two under one opaque: which of them an answer is for cannot be told, and one of them may be a send.
+    if (this.#pending.has(head.opaque) && !head.isOneway)
+      throw new CodecError('opaque', `opaque ${head.opaque} is that of a send that is not answered yet`)
+    if (!isSend(head.code)) return undefined
+    const send = readSendRequest(head, new Send())
+    if (!this.#context.policy.isTeed(send.topic)) return undefined
+    send.frameBytes = head.frameBytes
+    send.oneway = head.isOneway
+    send.givenUp = this.#givenUp
+    this.#incoming = send
     this.#incomingOpaque = head.opaque
     this.#requests.collect()
     if (!head.isOneway) return undefined
@@ -155,22 +175,16 @@ export class Session {
     return asTwoWay(head, this.#incomingOpaque)
   }
 
-  /** The last of a send's body is here and goes on after this: registered before it is written. */
-  #requestFrame(body: Buffer[]): void {
-    const pending = this.#incoming!
-    const opaque = this.#incomingOpaque
+  #requestBody(chunk: Buffer, start: number, end: number, last: boolean): void {
+    const send = this.#incoming!
+    send.addPayload(chunk, start, end)
+    if (!last) return
+    // It goes on after this: registered before its last bytes are written.
     this.#incoming = undefined
-    pending.payload = body
-    const { broker } = this.#context
-    pending.outstanding = broker.forwarded(pending.request.topic, pending.request.queueId)
-    const same = this.#pending.get(opaque)
-    // Two under one opaque: their answers cannot be told apart, and the first is taken to have none.
-    if (same?.outstanding !== undefined) {
-      this.#pendingBytes -= same.bytes
-      broker.unanswered(same.outstanding)
-    }
-    this.#pending.set(opaque, pending)
-    this.#pendingBytes += pending.bytes
+    this.#context.broker.forwarded(send)
+    this.#pending.set(this.#incomingOpaque, send)
+    this.#pendingBytes += send.frameBytes
+    this.#flowToClient()
   }
 
   // Answers
@@ -184,88 +198,94 @@ export class Session {
       return this.#malformed('source', error as Error)
     }
     // Acks in this chunk wait for the journal, and what comes behind them waits with them: bytes keep their order.
-    if (this.#holding > 0) this.#held.push(out)
-    else writeAll(this.#client, out)
+    if (this.#holdingSince > 0) for (const bytes of out) this.#held.push(bytes)
+    else this.#toClient(out)
     this.#flowToClient()
-    if (this.#draining) this.#stopReading()
+    if (this.#clientPaused) this.#flowToSource()
+    this.#endWhenAnswered()
   }
 
   #answerHead(head: FrameHead): Verdict {
     if (!head.isResponse) return undefined
-    const pending = this.#pending.get(head.opaque)
-    if (pending === undefined) return undefined
-    this.#pending.delete(head.opaque)
-    this.#pendingBytes -= pending.bytes
-    const stored = saysStored(head.code)
-    this.#answering = { pending, stored, answer: stored ? readSendAnswer(head) : undefined }
-    this.#answers.collect()
-    return pending.oneway ? null : undefined
-  }
-
-  #answerFrame(): void {
-    const { pending, answer, stored } = this.#answering!
-    this.#answering = undefined
-    if (this.#clientPaused) this.#flowToSource()
+    const { opaque } = head
+    const send = this.#pending.get(opaque)
+    if (send === undefined) return undefined
     const { broker, log } = this.#context
-    const outstanding = pending.outstanding!
-    if (!stored) return broker.refused(outstanding)
-    if (answer === undefined) {
-      log.error(
-        { topic: pending.request.topic },
-        'the source accepted a message without saying where: it cannot be replicated',
-      )
-      return broker.unanswered(outstanding)
+    const wasGivenUp = send.settled
+    if (!saysStored(head.code)) broker.refused(send)
+    else if (readSendAnswer(head, this.#answer) !== undefined) this.#accept(send)
+    else {
+      log.error({ topic: send.topic }, 'the source accepted a message without saying where: it cannot be replicated')
+      broker.unanswered()
+      broker.refused(send)
     }
-    this.#accept(pending, outstanding, answer)
+    this.#pending.delete(opaque)
+    if (wasGivenUp) this.#givenUpBytes -= send.frameBytes
+    else this.#pendingBytes -= send.frameBytes
+    return send.oneway ? null : undefined
   }
 
-  #accept({ request, payload }: Pending, outstanding: Outstanding, answer: SendAnswer): void {
-    const { broker, log, remoteCluster, skipped, ackHeld } = this.#context
-    let messages: ReturnType<typeof accepted>
+  #accept(send: Send): void {
+    const { broker, log, remoteCluster } = this.#context
+    this.#answered = send
+    this.#teed = 0
     try {
-      messages = accepted(request, answer, payload, Date.now(), remoteCluster())
+      tee(send, this.#answer, Date.now(), remoteCluster(), this.#tee)
     } catch (error) {
       // The broker took a batch whose members cannot be cut apart; it may have stored something else than was meant.
       log.error(
-        { topic: request.topic, err: error },
+        { topic: send.topic, err: error },
         'the source accepted a batch that cannot be read: it cannot be replicated',
       )
-      return broker.unanswered(outstanding)
+      broker.unanswered()
     }
-    for (const [reason, count] of messages.skipped) {
-      broker.skipped(reason, count)
-      skipped(reason, request.topic)
-    }
-    if (messages.messages.length === 0) return broker.refused(outstanding)
-    this.#holding++
-    const since = performance.now()
-    broker.acked(outstanding, answer.queueId, messages.messages, () => {
-      ackHeld((performance.now() - since) / 1000)
-      if (--this.#holding === 0) this.#passHeld()
-    })
+    if (this.#teed === 0) return broker.refused(send)
+    broker.answered(send, this.#answer.queueId)
+    if (this.#holdingSince > 0) return
+    this.#holdingSince = performance.now()
+    broker.whenWritten(this.#passHeld)
   }
 
-  #passHeld(): void {
+  #pass(): void {
     const held = this.#held
     this.#held = []
+    this.#context.ackHeld((performance.now() - this.#holdingSince) / 1000)
+    this.#holdingSince = 0
     if (this.#closed) return
-    this.#client.cork()
-    for (const out of held) writeAll(this.#client, out)
-    this.#client.uncork()
+    this.#toClient(held)
     this.#flowToClient()
-    if (this.#draining) this.#stopReading()
     const after = this.#after
     this.#after = []
     for (const call of after) call()
+    this.#endWhenAnswered()
   }
 
   /** An ack that the source gave before it ended is still passed on. */
   #afterHeld(call: () => void): void {
-    if (this.#holding > 0) this.#after.push(call)
+    if (this.#holdingSince > 0) this.#after.push(call)
     else call()
   }
 
+  /** A send is waited for no longer; its answer may still come. */
+  #gaveUp(send: Send): void {
+    this.#pendingBytes -= send.frameBytes
+    this.#givenUpBytes += send.frameBytes
+    if (this.#givenUpBytes > this.#context.pendingBytesMax) {
+      this.#context.log.warn(
+        { bytes: this.#givenUpBytes, limit: this.#context.pendingBytesMax },
+        'source does not answer its sends: connection closed',
+      )
+      return this.close('source-silent')
+    }
+    this.#flowToSource()
+    this.#endWhenAnswered()
+  }
+
   // Flow
+
+  #toClient(out: readonly Buffer[]): void {
+    if (!this.#client.destroyed) writeAll(this.#client, out)
+  }
 
   #pauseClient(): void {
     if (this.#clientPaused) return
@@ -277,33 +297,44 @@ export class Session {
     if (!this.#clientPaused || this.#source.writableNeedDrain || this.#pendingBytes > this.#context.pendingBytesMax / 2)
       return
     this.#clientPaused = false
-    if (!this.#draining) this.#client.resume()
+    // A frame that has begun to go on goes on to its end.
+    if (!this.#draining || !this.#requests.atBoundary) this.#client.resume()
   }
 
   #flowToClient(): void {
-    if (this.#client.writableNeedDrain) {
-      if (this.#client.writableLength > this.#context.pendingBytesMax) {
-        this.#context.log.warn(
-          { bytes: this.#client.writableLength, limit: this.#context.pendingBytesMax },
-          'client does not read its answers: connection closed',
-        )
-        return this.close('client-too-slow')
-      }
-      if (!this.#sourcePaused && this.#pending.size === 0) {
-        this.#sourcePaused = true
-        this.#source.pause()
-      }
-    } else if (this.#sourcePaused) {
-      this.#sourcePaused = false
-      this.#source.resume()
+    const slow = !this.#client.destroyed && this.#client.writableNeedDrain
+    if (slow && this.#client.writableLength > this.#context.pendingBytesMax) {
+      this.#context.log.warn(
+        { bytes: this.#client.writableLength, limit: this.#context.pendingBytesMax },
+        'client does not read its answers: connection closed',
+      )
+      return this.close('client-too-slow')
     }
+    const pause = slow && this.#pendingBytes === 0
+    if (pause === this.#sourcePaused) return
+    this.#sourcePaused = pause
+    if (pause) this.#source.pause()
+    else this.#source.resume()
   }
 
-  /** While draining: at a boundary no more is read, and when all sends are answered the connection ends. */
+  /** While draining: at a boundary no more is read. */
   #stopReading(): void {
     if (!this.#requests.atBoundary) return
     this.#client.pause()
-    if (this.#pending.size === 0 && this.#holding === 0) this.#source.end()
+    this.#endWhenAnswered()
+  }
+
+  #endOfClient(): void {
+    this.#clientEnded = true
+    this.#flowToClient()
+    this.#endWhenAnswered()
+  }
+
+  /** No more requests will come: the source's side ends when all sends are answered or given up. */
+  #endWhenAnswered(): void {
+    if (this.#closed || this.#pendingBytes > 0 || this.#holdingSince > 0) return
+    if (this.#client.destroyed) this.close('client')
+    else if (this.#clientEnded || (this.#draining && this.#requests.atBoundary)) this.#source.end()
   }
 
   #malformed(side: 'client' | 'source', error: Error): void {

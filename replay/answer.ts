@@ -8,15 +8,19 @@ import { ResponseCode, saysStored } from '../codec/index.ts'
 
 export type Meaning = 'stored' | 'again' | 'unclear' | 'wait' | 'dead'
 
-/** Remarks of code 1 that are written before anything is stored. */
-const NOT_STORED = ['in-sync replicas not enough', 'create mapped file failed', 'flow control']
+/**
+ * Remarks of code 1 that are written before anything is stored. Not 'in-sync replicas not enough': a DLedger broker says it
+ * when its own log has the message and the others are late.
+ */
+const NOT_STORED = ['create mapped file failed', 'flow control']
+/** DLedger's: the message may be in the leader's log (DLedgerCommitLog.java). With it comes 'flow control'. */
+const MAYBE_STORED = '[PC_SYNCHRONIZED]'
 
 export function meaningOf(code: number, remark: string): Meaning {
   if (saysStored(code)) return 'stored'
+  if (remark.includes(MAYBE_STORED)) return 'unclear'
   switch (code) {
     case ResponseCode.SYSTEM_BUSY:
-      // DLedger: the entry may already be with the others.
-      return remark.includes('[PC_SYNCHRONIZED]') ? 'unclear' : 'again'
     case ResponseCode.SERVICE_NOT_AVAILABLE:
     case ResponseCode.FLOW_CONTROL:
       return 'again'

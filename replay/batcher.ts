@@ -6,18 +6,19 @@
 import {
   bindOf,
   decodeStamp,
-  encodeMember,
+  encodeMemberFrame,
   encodeSendHead,
   encodeStamp,
-  findProperty,
   memberBytes,
   PROPERTIES_BYTES_MAX,
+  Properties,
+  propertyBytes,
   STAMP_PROPERTY,
   SysFlag,
   withoutProperties,
-  withProperty,
+  writeProperty,
 } from '../codec/index.ts'
-import type { Body } from './body.ts'
+import { type Body, copyPayload, payloadLength, payloadOf } from './body.ts'
 import { PlaceFlag } from './place.ts'
 import type { QueuedPlace } from './place-queue.ts'
 
@@ -31,9 +32,15 @@ const BROKER_PROPERTIES_BYTES = 512
 export interface Outgoing {
   place: QueuedPlace
   body: Body
-  /** With the stamp, where there was room for it. */
-  properties: Buffer
-  stamped: boolean
+  /** The message's properties without a stamp of ours or of others. */
+  own: Buffer
+  ownStart: number
+  ownEnd: number
+  /** Empty where there is no room for it. */
+  stamp: string
+  payloadBytes: number
+  /** With the stamp. */
+  propertiesBytes: number
   /** Clusters that it had been in before it came to the source. */
   been: readonly string[]
 }
@@ -48,15 +55,32 @@ export interface Stamper {
   epochId(epoch: number): string
 }
 
+const NOWHERE: readonly string[] = []
+const walk = new Properties(Buffer.alloc(0))
+
 /** A message with its stamp, in place of one that it came with. */
 export function stamp(stamper: Stamper, place: QueuedPlace, body: Body): Outgoing {
   const { group, gateway, sourceCluster, broker, queueId } = stamper
-  const old = findProperty(body.properties, STAMP_PROPERTY)
-  const own = old === undefined ? body.properties : withoutProperties(body.properties, name => name === STAMP_PROPERTY)
-  const bind = bindOf(findProperty(own, 'UNIQ_KEY'), body.payload)
-  const before = old === undefined ? undefined : decodeStamp(old)
-  const been = before?.bind === bind ? before.path : []
-  const value = encodeStamp({
+  let own = body.propertyBytes
+  let ownStart = body.propertiesStart
+  let ownEnd = body.propertiesEnd
+  let uniqKey: string | undefined
+  let old: string | undefined
+  walk.walk(own, ownStart, ownEnd)
+  while (walk.next()) {
+    if (uniqKey === undefined && walk.nameIs('UNIQ_KEY')) uniqKey = walk.value
+    else if (old === undefined && walk.nameIs(STAMP_PROPERTY)) old = walk.value
+  }
+  const bind = bindOf(uniqKey, uniqKey === undefined ? payloadOf(body) : [])
+  let been = NOWHERE
+  if (old !== undefined) {
+    const before = decodeStamp(old)
+    if (before?.bind === bind) been = before.path
+    own = withoutProperties(own.subarray(ownStart, ownEnd), name => name === STAMP_PROPERTY)
+    ownStart = 0
+    ownEnd = own.length
+  }
+  const text = encodeStamp({
     group,
     path: been.includes(sourceCluster) ? been : [...been, sourceCluster],
     gateway,
@@ -68,9 +92,20 @@ export function stamp(stamper: Stamper, place: QueuedPlace, body: Body): Outgoin
     bornTimestamp: place.bornTimestamp,
     bind,
   })
-  const properties = withProperty(own, STAMP_PROPERTY, value)
-  const stamped = properties.length + BROKER_PROPERTIES_BYTES <= PROPERTIES_BYTES_MAX
-  return { place, body, properties: stamped ? properties : own, stamped, been }
+  const payloadBytes = payloadLength(body)
+  const propertiesBytes = propertyBytes(own, ownStart, ownEnd, STAMP_PROPERTY, text)
+  const hasRoom = propertiesBytes + BROKER_PROPERTIES_BYTES <= PROPERTIES_BYTES_MAX
+  return {
+    place,
+    body,
+    own,
+    ownStart,
+    ownEnd,
+    stamp: hasRoom ? text : '',
+    payloadBytes,
+    propertiesBytes: hasRoom ? propertiesBytes : ownEnd - ownStart,
+    been,
+  }
 }
 
 /** Whether a message may go into the batch that `first` began and that has these many bytes and messages. */
@@ -84,15 +119,15 @@ export function fits(
   return (
     messages < BATCH_MESSAGES_MAX &&
     bytes + bytesInBatch(next) <= BATCH_BYTES_MAX &&
-    first.stamped &&
-    next.stamped &&
+    first.stamp !== '' &&
+    next.stamp !== '' &&
     first.body.sysFlag === next.body.sysFlag &&
     Math.abs(first.place.bornTimestamp - next.place.bornTimestamp) <= bornTimestampTolerance
   )
 }
 
-export function bytesInBatch({ body, properties }: Outgoing): number {
-  return memberBytes(body.payloadBytes, properties.length)
+export function bytesInBatch({ payloadBytes, propertiesBytes }: Outgoing): number {
+  return memberBytes(payloadBytes, propertiesBytes)
 }
 
 /**
@@ -108,11 +143,15 @@ export function encodeRequest(
   opaque: number,
 ): Buffer {
   const [first] = messages as [Outgoing, ...Outgoing[]]
-  const batch = messages.length > 1 || (first.stamped && (first.place.flags & PlaceFlag.BATCH_MEMBER) !== 0)
-  let bodyBytes = first.body.payloadBytes
+  const batch = messages.length > 1 || (first.stamp !== '' && (first.place.placeFlags & PlaceFlag.BATCH_MEMBER) !== 0)
+  let bodyBytes = first.payloadBytes
+  let properties = NONE
   if (batch) {
     bodyBytes = 0
     for (const message of messages) bodyBytes += bytesInBatch(message)
+  } else {
+    properties = Buffer.allocUnsafe(first.propertiesBytes)
+    writeProperties(first, properties, 0)
   }
   const head = encodeSendHead(
     {
@@ -124,18 +163,26 @@ export function encodeRequest(
       sysFlag: first.body.sysFlag & ~(SysFlag.BORN_HOST_V6 | SysFlag.STORE_HOST_V6),
       bornTimestamp: first.place.bornTimestamp,
       flag: first.body.flag,
-      properties: batch ? NONE : first.properties,
+      properties,
       batch,
     },
     bodyBytes,
   )
   const out = Buffer.allocUnsafe(head.length + bodyBytes)
   let at = head.copy(out)
-  if (!batch) for (const part of first.body.payload) at += part.copy(out, at)
+  if (!batch) copyPayload(first.body, out, at)
   else
-    for (const { body, properties } of messages)
-      at = encodeMember(out, at, body.flag, body.payload, body.payloadBytes, properties)
+    for (const message of messages) {
+      const { body, payloadBytes, propertiesBytes } = message
+      at = encodeMemberFrame(out, at, body.flag, payloadBytes, propertiesBytes)
+      at = writeProperties(message, out, copyPayload(body, out, at) + 2)
+    }
   return out
+}
+
+function writeProperties({ own, ownStart, ownEnd, stamp }: Outgoing, out: Buffer, at: number): number {
+  if (stamp === '') return at + own.copy(out, at, ownStart, ownEnd)
+  return writeProperty(out, at, own, ownStart, ownEnd, STAMP_PROPERTY, stamp)
 }
 
 const NONE = Buffer.alloc(0)

@@ -8,9 +8,11 @@ import {
   Properties,
   type StoredMessage,
   SysFlag,
+  TIMER_PROPERTIES,
   withoutProperties,
 } from '../codec/index.ts'
-import { type Body, bodyOf } from './body.ts'
+import type { Body } from './body.ts'
+import { Message } from './message.ts'
 import { hashOf, type Place, PlaceFlag } from './place.ts'
 
 /** The messages of a record: one, or, where the topic keeps batches whole (BatchCQ), all that are packed in it. */
@@ -29,26 +31,27 @@ export function unpacked(stored: StoredMessage): StoredMessage[] {
 
 export function isTheAcked(place: Place, stored: StoredMessage): boolean {
   if (stored.queueOffset !== place.queueOffset || stored.bornTimestamp !== place.bornTimestamp) return false
-  const uniqKey = (place.flags & PlaceFlag.PAYLOAD_HASH) === 0 ? firstValue(stored.properties, 'UNIQ_KEY') : undefined
-  if (uniqKey === undefined && (place.flags & PlaceFlag.PAYLOAD_HASH) === 0) return false
+  const uniqKey =
+    (place.placeFlags & PlaceFlag.PAYLOAD_HASH) === 0 ? firstValue(stored.properties, 'UNIQ_KEY') : undefined
+  if (uniqKey === undefined && (place.placeFlags & PlaceFlag.PAYLOAD_HASH) === 0) return false
   return hashOf(uniqKey, [stored.body]) === place.hash
 }
 
 /** The message without what the broker's storage put on it. */
 export function asSent(place: Place, stored: StoredMessage): Body {
-  const member = (place.flags & PlaceFlag.BATCH_MEMBER) !== 0
-  const keyless = (place.flags & PlaceFlag.PAYLOAD_HASH) !== 0
+  const member = (place.placeFlags & PlaceFlag.BATCH_MEMBER) !== 0
+  const keyless = (place.placeFlags & PlaceFlag.PAYLOAD_HASH) !== 0
   const properties = withoutProperties(stored.properties, (name, seen) => {
     // Brokers of 4.9.0 to 5.3.3 put the batch's properties behind each member's own: the first of a name is the member's.
     if (member && seen) return true
     // A 5.x broker gives a message without a key one of its own.
     if (name === 'UNIQ_KEY') return keyless
     // The delay of a batch member is not honoured, and stays with it.
-    if (member && (name === 'DELAY' || name.startsWith('TIMER_'))) return false
+    if (member && (name === 'DELAY' || TIMER_PROPERTIES.includes(name))) return false
     return isStorageLeftover(name)
   })
   const hostBits = SysFlag.BORN_HOST_V6 | SysFlag.STORE_HOST_V6
-  return bodyOf(stored.flag, stored.sysFlag & ~(SysFlag.TRANSACTION | hostBits), properties, [stored.body])
+  return new Message(stored.flag, stored.sysFlag & ~(SysFlag.TRANSACTION | hostBits), properties, stored.body)
 }
 
 export function firstValue(bytes: Buffer, name: string): Buffer | undefined {

@@ -1,8 +1,8 @@
 // The cursor of a remote: two slots, written in turn, each one snapshot of what is done.
 //
 // For each queue that means a mark: all of its places up to the slot's sequence are done when their offset is below the
-// mark, but for those that are named as late. Places from the slot's sequence on it says nothing of. (A mark alone would
-// lose 11 where it was acked after 12 was done, and the crash came between.)
+// mark, but for those that are named as late, and those behind it that are named as done. Places from the slot's sequence
+// on it says nothing of. (A mark alone would lose 11 where it was acked after 12 was done, and the crash came between.)
 // A slot is text (JSON) behind a line with its checksum: small, rare, and readable by a person.
 
 import { crc32 } from 'node:zlib'
@@ -14,6 +14,8 @@ export interface QueueMark {
   mark: number
   /** Offsets below the mark that are not done. */
   late: number[]
+  /** Runs of offsets from the mark on that are done: first offset and how many. */
+  done: [number, number][]
 }
 
 /** Where a lane leads, and how far the remote queue was when our newest message, or the lane, was seen there. */

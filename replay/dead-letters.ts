@@ -2,7 +2,7 @@
 //
 // A message counts as a dead letter when its line is synced; until then its lane waits. One file a start of the gateway.
 
-import type { Body } from './body.ts'
+import { type Body, payloadOf, propertiesOf } from './body.ts'
 import type { Environment } from './environment.ts'
 import type { AppendFile } from './file-system.ts'
 import type { QueuedPlace } from './place-queue.ts'
@@ -29,8 +29,8 @@ export class DeadLetters {
       bornTimestamp: place.bornTimestamp,
       flag: body.flag,
       sysFlag: body.sysFlag,
-      properties: body.properties.toString('base64'),
-      payload: Buffer.concat(body.payload).toString('base64'),
+      properties: propertiesOf(body).toString('base64'),
+      payload: Buffer.concat(payloadOf(body)).toString('base64'),
     })
     this.#file ??= this.#environment.fileSystem.create(this.#path)
     this.#file.append(Buffer.from(`${line}\n`))

@@ -2,8 +2,7 @@
 //
 // What gathers while the loop reads its sockets goes to the disk in one append; who waits for it is called when that has
 // returned. Synced at most 100 ms later. A storage failure does not stop the local path: who waits is called all the
-// same, the failure is counted and said, and the next append tries a fresh segment; what was not written then is in
-// memory only.
+// same, the failure is counted and said, and a fresh segment is tried once a second; what is not written is in memory only.
 //
 // It knows what is not done in each of its segments, and forgets a segment when nothing in it is left to do and the
 // cursor says so. It does not know what a lane or a remote is.
@@ -23,6 +22,8 @@ import {
 
 /** Milliseconds from an append to its sync, at most. */
 const SYNC_DELAY = 100
+/** Milliseconds from a failed append to the next try: a full disk must not cost the loop a file a turn. */
+const RETRY_DELAY = 1_000
 
 interface Segment {
   path: string
@@ -52,6 +53,8 @@ export class Journal {
   /** Told of each append and sync: seconds it took. */
   onAppend: (seconds: number) => void = () => {}
   onSync: (seconds: number) => void = () => {}
+  /** Called when all that was appended so far is written, or could not be. */
+  onWritten: () => void = () => {}
   errors = 0
   /** The epoch that begins with this start of the gateway. */
   epoch = 1
@@ -65,10 +68,10 @@ export class Journal {
   #topics = new Map<string, number>()
   #buffer = Buffer.allocUnsafe(64 * 1024)
   #buffered = 0
-  #waiting: (() => void)[] = []
   #flushing = false
   #dirty = false
   #failed = false
+  #retryAt = 0
   #cancelSync: (() => void) | undefined
   #syncing: Promise<void> = Promise.resolve()
 
@@ -94,7 +97,8 @@ export class Journal {
   }
 
   /**
-   * Reads what is there. `visit` says of each place whether it is still to be done. Begins a new epoch.
+   * Reads what is there, in the order in which it was written. `visit` says of each place whether it is still to be done.
+   * Begins a new epoch.
    * Throws SegmentVersionError.
    */
   async open(
@@ -112,25 +116,25 @@ export class Journal {
       this.nextSegmentId = Math.max(this.nextSegmentId, segmentId(name) + 1)
       const path = `${this.#folder}/${name}`
       const bytes = (await fileSystem.read(path)) ?? Buffer.alloc(0)
-      const places: [string, number, Place][] = []
-      const read = readSegment(bytes, (topic, queueId, place) => places.push([topic, queueId, place]))
+      let live = 0
+      let lastSequence = -1
+      const read = readSegment(bytes, (topic, queueId, place, header) => {
+        lastSequence = place.sequence
+        if (visit(topic, queueId, place, header)) live++
+      })
       if (read === undefined) {
         // A start that was cut short leaves such a file empty; one with bytes is left for who looks into it.
         log.warn({ segment: name, bytes: bytes.length }, 'journal segment without a readable header is left alone')
         continue
       }
-      let live = 0
-      for (const [topic, queueId, place] of places) {
-        this.sequence = Math.max(this.sequence, place.sequence + 1)
-        if (visit(topic, queueId, place, read.header)) live++
-      }
+      if (lastSequence < 0) lastSequence = read.header.firstSequence - 1
+      this.sequence = Math.max(this.sequence, lastSequence + 1)
       if (read.tornBytes > 0)
         log.warn({ segment: name, bytes: read.tornBytes }, 'journal segment ends in a torn record')
       recovered.places += live
       recovered.tornBytes += read.tornBytes
       recovered.epochIds.set(read.header.epoch, read.header.epochId)
       this.epoch = Math.max(this.epoch, read.header.epoch + 1)
-      const lastSequence = places.at(-1)?.[2].sequence ?? read.header.firstSequence - 1
       this.#segments.push({ path, header: read.header, bytes: bytes.length, lastSequence, live })
     }
     this.epochId = randomId(6)
@@ -141,6 +145,10 @@ export class Journal {
   /** Adds a place; it is written with what else comes in this turn of the loop. Its sequence is set here. */
   append(topic: string, queueId: number, place: Place): void {
     place.sequence = this.sequence++
+    if (!this.#flushing) {
+      this.#flushing = true
+      this.#environment.clock.soon(() => this.#flush())
+    }
     const segment = this.#segment()
     let topicNumber = this.#topics.get(topic)
     if (topicNumber === undefined) {
@@ -156,16 +164,9 @@ export class Journal {
     segment.lastSequence = place.sequence
   }
 
-  /** Calls back when all that was added so far is written, or could not be. */
-  whenWritten(call: () => void): void {
-    this.#waiting.push(call)
-    if (this.#flushing) return
-    this.#flushing = true
-    this.#environment.clock.soon(() => this.#flush())
-  }
-
   /** A place needs no more. */
   done(sequence: number): void {
+    // One that was in memory only is in none of them.
     for (const segment of this.#segments) {
       if (sequence > segment.lastSequence) continue
       if (sequence >= segment.header.firstSequence) segment.live--
@@ -212,8 +213,8 @@ export class Journal {
 
   #segment(): Segment {
     if (this.#current !== undefined && this.#current.bytes + this.#buffered < SEGMENT_BYTES) return this.#current
-    // What is buffered belongs to the segment that it was encoded for.
-    this.#flush()
+    // What is buffered belongs to the segment that it was encoded for; who waits for it is called with the rest.
+    if (this.#buffered > 0) this.#write()
     if (this.#file !== undefined) this.#endSegment()
     const header: SegmentHeader = {
       id: this.nextSegmentId++,
@@ -224,7 +225,6 @@ export class Journal {
     }
     const path = `${this.#folder}/${segmentName(header)}`
     this.#current = { path, header, bytes: 0, lastSequence: header.firstSequence, live: 0 }
-    this.#segments.push(this.#current)
     this.#topics = new Map()
     this.#buffered = encodeSegmentHeader(header).copy(this.#buffer)
     return this.#current
@@ -236,7 +236,7 @@ export class Journal {
     this.#dirty = false
     this.#syncing = this.#syncing
       .then(() => file.sync())
-      .then(() => file.close())
+      .finally(() => file.close())
       .catch(error => this.#fail('sync', error as Error))
   }
 
@@ -248,29 +248,38 @@ export class Journal {
   }
 
   #flush(): void {
-    this.#flushing = false
     if (this.#buffered > 0) this.#write()
-    const waiting = this.#waiting
-    this.#waiting = []
-    for (const call of waiting) call()
+    if (!this.#flushing) return
+    this.#flushing = false
+    this.onWritten()
   }
 
   #write(): void {
+    const { clock, fileSystem } = this.#environment
     const bytes = this.#buffer.subarray(0, this.#buffered)
     this.#buffered = 0
     const segment = this.#current!
+    if (clock.now() < this.#retryAt) {
+      this.#current = undefined
+      return
+    }
     const started = performance.now()
     try {
-      this.#file ??= this.#environment.fileSystem.create(segment.path)
+      this.#file ??= fileSystem.create(segment.path)
       this.#file.append(bytes)
+      if (segment.bytes === 0) this.#segments.push(segment)
       segment.bytes += bytes.length
       this.#failed = false
+      this.#retryAt = 0
       this.onAppend((performance.now() - started) / 1000)
     } catch (error) {
       // Nothing is known of the file's end now, so nothing more goes into it.
       this.#fail('append', error as Error)
+      this.#retryAt = clock.now() + RETRY_DELAY
       this.#current = undefined
       if (this.#file !== undefined) this.#endSegment()
+      // Nothing of it counts, whatever came to the disk.
+      if (segment.bytes === 0) fileSystem.remove(segment.path).catch(() => {})
       return
     }
     this.#dirty = true

@@ -20,13 +20,17 @@ import { LinkError } from './link.ts'
 import type { Place } from './place.ts'
 import { PlaceQueue } from './place-queue.ts'
 import { maxOffset } from './reading.ts'
-import { type Remote, WaitError } from './remote.ts'
+import type { Remote } from './remote.ts'
 import { arrived, placeKey } from './settle.ts'
+import type { Turns } from './turns.ts'
+import { WaitError } from './wait-error.ts'
 
 /** Milliseconds for an answer to a send; after that the link is ended and the outcome found out. */
 const SEND_TIMEOUT = 10_000
 /** Milliseconds between two tries, at most. */
 const RETRY_MOST = 1_000
+/** Tries of one request that was answered with an unclear code, while its broker stored others. */
+const UNCLEAR_TRIES = 3
 
 export interface LaneContext {
   environment: Environment
@@ -36,6 +40,8 @@ export interface LaneContext {
   /** Place of the source broker among its cluster's, the same over restarts. */
   sourceOrdinal: number
   sourceAddress(): string
+  /** How much the source broker is asked at a time. */
+  turns: Turns
   memory: BodyMemory
   account: Account
   deadLetters: DeadLetters
@@ -66,13 +72,19 @@ export class Lane {
   readonly #late = new Map<number, Set<number>>()
   /** Offset behind the highest done place, by epoch. */
   readonly #doneEnd = new Map<number, number>()
-  /** After a refused batch its messages go singly, until this many are done. */
-  #singly = 0
+  /** After a refused batch: how many messages a request may have, until so many are done. */
+  #most = Number.POSITIVE_INFINITY
+  #mostFor = 0
+  /** Answers of an unclear code to the head, and what its broker had stored at the first of them. */
+  #unclearAnswers = 0
+  #storedBefore = 0
+  /** The message that is a dead letter unless it is found to have arrived, and why. */
+  #hopeless: { sequence: number; reason: string } | undefined
   #stopped = false
   #wake: () => void = () => {}
   #cancelSleep: () => void = () => {}
   #running: Promise<void> | undefined
-  #trouble = ''
+  #trouble: Error | undefined
 
   constructor(context: LaneContext, topic: string, queueId: number, remoteQueue?: RemoteQueue) {
     this.#context = context
@@ -83,7 +95,8 @@ export class Lane {
     this.#stamper = { ...context.stamper, queueId }
     this.#backoff = new Backoff(RETRY_MOST, context.environment.random)
     this.#gaps = new GapFiller(
-      { cluster: context.source, topic, queueId, address: context.sourceAddress },
+      context.environment.clock,
+      { cluster: context.source, topic, queueId, address: context.sourceAddress, turns: context.turns },
       this.queue,
       context.memory,
       context.account,
@@ -97,7 +110,9 @@ export class Lane {
 
   /** What it waits for, in words; empty while it goes. */
   get trouble(): string {
-    return this.#trouble
+    if (this.#trouble instanceof WaitError && this.#trouble.detail !== '')
+      return `${this.#trouble.message}: ${this.#trouble.detail}`
+    return this.#trouble?.message ?? ''
   }
 
   /** A released place, behind all others. It is counted already. */
@@ -106,6 +121,13 @@ export class Lane {
     else this.releasedEnd = place.queueOffset + 1
     this.queue.push(place, epoch, body)
     this.#wake()
+  }
+
+  /** A place from before this start, in any order. It is counted already. */
+  restore(place: Place, epoch: number, isLate: boolean): void {
+    this.releasedEnd = Math.max(this.releasedEnd, place.queueOffset + 1)
+    if (isLate) this.expectLate(epoch, place.queueOffset)
+    this.queue.insert(place, epoch)
   }
 
   /** A place was journaled that comes behind higher ones: the cursor's mark must not cover it. */
@@ -135,6 +157,9 @@ export class Lane {
     let first = 0
     while (first < this.queue.span && (this.queue.isDone(first) || this.#isLate(first))) first++
     const head = first < this.queue.span ? this.queue.place(first) : undefined
+    const done = this.#doneBehind(first, head)
+    if (head !== undefined) epochs.add(head.epoch)
+    for (const epoch of done.keys()) epochs.add(epoch)
     for (const epoch of epochs) {
       if (epoch < oldestEpoch) {
         this.#doneEnd.delete(epoch)
@@ -142,10 +167,34 @@ export class Lane {
         continue
       }
       const late = [...(this.#late.get(epoch) ?? [])]
-      if (head === undefined || epoch < head.epoch) marks.push({ epoch, mark: this.#doneEnd.get(epoch) ?? 0, late })
-      else if (epoch === head.epoch) marks.push({ epoch, mark: head.queueOffset, late })
+      const runs = done.get(epoch) ?? []
+      if (head === undefined || epoch < head.epoch)
+        marks.push({ epoch, mark: this.#doneEnd.get(epoch) ?? 0, late, done: [] })
+      else if (epoch === head.epoch) marks.push({ epoch, mark: head.queueOffset, late, done: runs })
+      else if (runs.length > 0) marks.push({ epoch, mark: 0, late, done: runs })
     }
     return marks
+  }
+
+  /** Places that are done while the head, before them, is not: by epoch, as runs of offsets. There are few. */
+  #doneBehind(first: number, head: (Place & { epoch: number }) | undefined): Map<number, [number, number][]> {
+    const done = new Map<number, [number, number][]>()
+    if (head === undefined) return done
+    let left = this.queue.span - this.queue.count
+    for (let index = 0; left > 0 && index < this.queue.span; index++) {
+      if (!this.queue.isDone(index)) continue
+      left--
+      if (index < first) continue
+      const { epoch, queueOffset } = this.queue.place(index)
+      // A late one: it is below the mark, and not named as late any more.
+      if (epoch === head.epoch && queueOffset < head.queueOffset) continue
+      const runs = done.get(epoch) ?? []
+      if (runs.length === 0) done.set(epoch, runs)
+      const last = runs.at(-1)
+      if (last !== undefined && last[0] + last[1] === queueOffset) last[1]++
+      else runs.push([queueOffset, 1])
+    }
+    return done
   }
 
   /** Takes over what a cursor said was done. */
@@ -187,6 +236,10 @@ export class Lane {
     const filling = this.#gaps.fill()
     const messages = this.#gather()
     this.queue.trim()
+    const hopeless = this.#hopeless
+    this.#hopeless = undefined
+    if (hopeless !== undefined && messages[0]?.place.sequence === hopeless.sequence)
+      return this.#deadLetter(messages[0], hopeless.reason)
     if (messages.length > 0) await this.#send(link.request.bind(link), messages, target)
     else if (this.queue.count > 0) await filling
   }
@@ -217,6 +270,7 @@ export class Lane {
       target.queueId,
       target.end,
       origin,
+      () => this.#stopped,
     )
     let found = 0
     for (let index = 0; index < this.queue.span && found < places.size; index++) {
@@ -253,12 +307,8 @@ export class Lane {
         continue
       }
       const [first] = messages
-      if (
-        first !== undefined &&
-        (this.#singly > 0 || !fits(first, message, messages.length, bytes, bornTimestampTolerance))
-      )
-        break
-      if (!message.stamped && first === undefined) account.totals.unstamped++
+      if (first !== undefined && !fits(first, message, messages.length, bytes, bornTimestampTolerance)) break
+      if (messages.length >= this.#most) break
       messages.push(message)
       bytes += bytesInBatch(message)
     }
@@ -291,20 +341,40 @@ export class Lane {
     const refusal = `code ${code}${remark ? `: ${remark.split('\n')[0]!.slice(0, 256)}` : ''}`
     switch (meaningOf(code, remark)) {
       case 'stored':
+        remote.stored.set(target.broker, (remote.stored.get(target.broker) ?? 0) + 1)
+        if (messages[0]!.stamp === '') account.totals.unstamped++
         return this.#stored(messages.length, readSendAnswer(answer.head)?.queueOffset)
       case 'dead':
         if (messages.length === 1) return this.#deadLetter(messages[0]!, refusal)
-        this.#singly = messages.length
-        return
+        return this.#inParts(1, messages.length)
       case 'unclear':
         this.#unclear = true
-        throw new Error(`the remote answered ${refusal}`)
+        if (this.#isHopeless(remote.stored.get(target.broker) ?? 0)) {
+          if (messages.length > 1) return this.#inParts(messages.length >> 1, messages.length)
+          // Whether it arrived all the same is found out first.
+          this.#hopeless = { sequence: messages[0]!.place.sequence, reason: refusal }
+          return
+        }
+        throw new WaitError('the remote answers so that the outcome is unclear', refusal)
       case 'again':
-        throw new Error(`the remote answered ${refusal}`)
+        throw new WaitError('the remote does not take it now', refusal)
       case 'wait':
         remote.forgetRoute(this.topic)
         throw new WaitError(`the remote refuses: ${refusal}`)
     }
+  }
+
+  /** The messages of a refused request go in smaller ones. */
+  #inParts(most: number, messages: number): void {
+    this.#most = most
+    this.#mostFor = messages
+    this.#unclearAnswers = 0
+  }
+
+  /** Whether the head was answered unclearly so often while its broker stored others that it is the head's own fault. */
+  #isHopeless(stored: number): boolean {
+    if (this.#unclearAnswers++ === 0) this.#storedBefore = stored
+    return this.#unclearAnswers >= UNCLEAR_TRIES && stored > this.#storedBefore
   }
 
   #stored(count: number, remoteOffset: number | undefined): void {
@@ -317,13 +387,16 @@ export class Lane {
       left--
     }
     this.queue.trim()
-    this.#singly = Math.max(0, this.#singly - count)
+    this.#unclearAnswers = 0
+    this.#mostFor -= count
+    if (this.#mostFor <= 0) this.#most = Number.POSITIVE_INFINITY
     if (remoteOffset !== undefined) this.#knownEnd(remoteOffset + count)
   }
 
   async #deadLetter({ place, body }: Outgoing, reason: string): Promise<void> {
     const { account, deadLetters, environment } = this.#context
     await deadLetters.add(this.topic, this.queueId, place, body, reason)
+    this.#unclearAnswers = 0
     environment.log.error(
       { topic: this.topic, queueId: this.queueId, queueOffset: place.queueOffset, reason },
       'the remote will never take this message: it is a dead letter',
@@ -374,18 +447,20 @@ export class Lane {
   }
 
   #say(error: Error): void {
-    if (this.#trouble === error.message) return
-    this.#trouble = error.message
+    const said = this.#trouble?.message === error.message
+    this.#trouble = error
+    if (said) return
     const fields = { topic: this.topic, queueId: this.queueId, waiting: this.queue.count, reason: error.message }
-    if (error instanceof LinkError || error instanceof WaitError)
-      this.#context.environment.log.warn(fields, 'lane waits')
+    if (error instanceof WaitError)
+      this.#context.environment.log.warn({ ...fields, detail: error.detail }, 'lane waits')
+    else if (error instanceof LinkError) this.#context.environment.log.warn(fields, 'lane waits')
     else this.#context.environment.log.error({ ...fields, err: error }, 'lane waits')
   }
 
   #recovered(): void {
     this.#backoff.reset()
-    if (this.#trouble === '') return
-    this.#trouble = ''
+    if (this.#trouble === undefined) return
+    this.#trouble = undefined
     this.#context.environment.log.info(
       { topic: this.topic, queueId: this.queueId, waiting: this.queue.count },
       'lane goes on',

@@ -19,6 +19,9 @@ export class LinkError extends Error {
   }
 }
 
+/** A link lives as long as the process, and opaques have 32 bits with a sign. */
+const OPAQUE_MAX = 0x7fffffff
+
 interface Waiter {
   resolve: (frame: Frame) => void
   reject: (error: LinkError) => void
@@ -48,7 +51,9 @@ export class Link {
   /** Sends what `encode` makes for an opaque; resolves with the answer, whatever its code. Rejects with LinkError. */
   request(encode: (opaque: number) => Buffer, timeoutMs: number): Promise<Frame> {
     return new Promise((resolve, reject) => {
-      const opaque = this.#opaque++
+      const opaque = this.#opaque
+      const bytes = encode(opaque)
+      this.#opaque = (opaque + 1) & OPAQUE_MAX
       const cancelDeadline = this.#environment.clock.after(timeoutMs, () => {
         this.#waiting.delete(opaque)
         const unclear = this.#connected
@@ -56,7 +61,6 @@ export class Link {
         this.end('a request was not answered in time')
       })
       this.#waiting.set(opaque, { resolve, reject, cancelDeadline })
-      const bytes = encode(opaque)
       if (this.#connected) this.#connection!.write(bytes)
       else {
         this.#unwritten.push(bytes)

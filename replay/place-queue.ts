@@ -37,16 +37,29 @@ export class PlaceQueue {
     const at = position % CHUNK
     if (position === this.#chunks.length * CHUNK) this.#chunks.push(new Chunk())
     const chunk = this.#chunks[this.#chunks.length - 1]!
-    chunk.numbers.set(
-      [place.sequence, place.queueOffset, place.commitLogOffset, place.bornTimestamp, place.ackedAt, epoch],
-      at * NUMBERS,
-    )
+    const { numbers } = chunk
+    const from = at * NUMBERS
+    numbers[from] = place.sequence
+    numbers[from + 1] = place.queueOffset
+    numbers[from + 2] = place.commitLogOffset
+    numbers[from + 3] = place.bornTimestamp
+    numbers[from + 4] = place.ackedAt
+    numbers[from + 5] = epoch
     chunk.hashes[at] = place.hash
-    chunk.flags[at] = place.flags
+    chunk.flags[at] = place.placeFlags
     chunk.done[at] = 0
     if (body !== undefined) setBody(chunk, at, body)
     this.span++
     this.count++
+  }
+
+  /**
+   * Puts a place, without a body, where its epoch and offset belong. Meant for places that come nearly in order, as a
+   * journal has them: it goes there step by step from the end.
+   */
+  insert(place: Place, epoch: number): void {
+    this.push(place, epoch, undefined)
+    for (let index = this.span - 1; index > 0 && this.#isBefore(index, index - 1); index--) this.#swap(index, index - 1)
   }
 
   isDone(index: number): boolean {
@@ -66,7 +79,7 @@ export class PlaceQueue {
       ackedAt: numbers[from + 4]!,
       epoch: numbers[from + 5]!,
       hash: chunk.hashes[at]!,
-      flags: chunk.flags[at]!,
+      placeFlags: chunk.flags[at]!,
     }
   }
 
@@ -111,10 +124,35 @@ export class PlaceQueue {
     }
   }
 
+  #isBefore(a: number, b: number): boolean {
+    const one = this.#entry(a)
+    const other = this.#entry(b)
+    const oneEpoch = one.chunk.numbers[one.at * NUMBERS + 5]!
+    const otherEpoch = other.chunk.numbers[other.at * NUMBERS + 5]!
+    return oneEpoch === otherEpoch ? this.queueOffset(a) < this.queueOffset(b) : oneEpoch < otherEpoch
+  }
+
+  #swap(a: number, b: number): void {
+    const one = this.#entry(a)
+    const other = this.#entry(b)
+    for (let i = 0; i < NUMBERS; i++)
+      swap(one.chunk.numbers, one.at * NUMBERS + i, other.chunk.numbers, other.at * NUMBERS + i)
+    swap(one.chunk.hashes, one.at, other.chunk.hashes, other.at)
+    swap(one.chunk.flags, one.at, other.chunk.flags, other.at)
+  }
+
   #entry(index: number): { chunk: Chunk; at: number } {
     const position = this.#head + index
     return { chunk: this.#chunks[Math.floor(position / CHUNK)]!, at: position % CHUNK }
   }
+}
+
+type Column = Float64Array | Uint32Array | Uint8Array
+
+function swap(column: Column, at: number, other: Column, otherAt: number): void {
+  const value = column[at]!
+  column[at] = other[otherAt]!
+  other[otherAt] = value
 }
 
 function setBody(chunk: Chunk, at: number, body: Body): void {

@@ -27,7 +27,7 @@ export interface Place {
   /** Milliseconds, our clock. */
   ackedAt: number
   hash: number
-  flags: number
+  placeFlags: number
 }
 
 export const PLACE_BYTES = 64
@@ -51,7 +51,7 @@ export function encodePlace(
   queueId: number,
 ): number {
   out.writeUInt8(KIND_PLACE, at + 4)
-  out.writeUInt8(place.flags, at + 5)
+  out.writeUInt8(place.placeFlags, at + 5)
   out.writeUInt16BE(PLACE_BYTES, at + 6)
   out.writeUInt32BE(topicNumber, at + 8)
   out.writeInt32BE(queueId, at + 12)
@@ -113,7 +113,7 @@ export function decodeRecord(
     bornTimestamp: readLong(bytes, at + 40),
     ackedAt: readLong(bytes, at + 48),
     hash: bytes.readUInt32BE(at + 56),
-    flags: bytes[at + 5]!,
+    placeFlags: bytes[at + 5]!,
   }
   return { record: { kind: 'place', place, topicNumber, queueId: bytes.readInt32BE(at + 12) }, end }
 }

@@ -10,75 +10,96 @@
 
 export interface Releasable {
   queueOffset: number
-}
-
-/** A send that was forwarded and is not answered. A queue id below 0 counts for all queues of its topic. */
-export class Outstanding {
-  readonly topic: string
-  readonly queueId: number
-  readonly sequence: number
-  settled = false
-
-  constructor(topic: string, queueId: number, sequence: number) {
-    this.topic = topic
-    this.queueId = queueId
-    this.sequence = sequence
-  }
-}
-
-interface Waiting<M> {
-  message: M
-  /** Sends with a smaller sequence were forwarded before this message's ack came. */
+  /** Set here: sends with a smaller number were forwarded before this message's ack came. */
   before: number
+  /** Set here. */
   released: boolean
 }
 
-class Queue<M> {
+/** A send that was forwarded and is not answered. */
+export interface Outstanding {
+  topic: string
+  /** Below 0 it counts for all queues of its topic, for the broker chooses. */
+  queueId: number
+  /** Set here: its number among all sends that were forwarded. */
+  forwarded: number
+  /** Set here, when it was answered or given up. */
+  settled: boolean
+}
+
+class Queue<M extends Releasable> {
   readonly outstanding = new Fifo<Outstanding>()
   /** In order of acks, and in order of offsets. */
-  readonly byAck = new Fifo<Waiting<M>>()
-  readonly byOffset: Waiting<M>[] = []
+  readonly byAck = new Fifo<M>()
+  readonly byOffset: M[] = []
   releasedEnd = -1
 }
 
-interface Topic<M> {
+interface Topic<M extends Releasable> {
   /** Sends for which the broker chooses the queue. */
   anyQueue: Fifo<Outstanding>
   queues: Map<number, Queue<M>>
 }
 
 export class Release<M extends Releasable> {
-  readonly #release: (topic: string, queueId: number, message: M, late: boolean) => void
+  readonly #release: (message: M, late: boolean) => void
   readonly #topics = new Map<string, Topic<M>>()
-  #sequence = 0
+  #forwarded = 0
 
   /** `late`: an offset below one that was released before; only after a send was given up. */
-  constructor(release: (topic: string, queueId: number, message: M, late: boolean) => void) {
+  constructor(release: (message: M, late: boolean) => void) {
     this.#release = release
   }
 
-  /** A send is about to be forwarded. */
-  forwarded(topic: string, queueId: number): Outstanding {
-    const send = new Outstanding(topic, queueId, this.#sequence++)
-    if (queueId < 0) this.#topic(topic).anyQueue.push(send)
-    else this.#queue(topic, queueId).outstanding.push(send)
-    return send
+  /** How many sends were forwarded so far. */
+  get forwardedSoFar(): number {
+    return this.#forwarded
   }
 
-  /** A send was answered with these messages (none: it was refused), or given up. */
-  settled(send: Outstanding, queueId: number, messages: readonly M[]): void {
-    send.settled = true
-    const before = this.#sequence
-    if (messages.length > 0) {
-      const queue = this.#queue(send.topic, queueId)
-      for (const message of messages) {
-        const waiting = { message, before, released: false }
-        queue.byAck.push(waiting)
-        insert(queue.byOffset, waiting)
-      }
+  /** A send is about to be forwarded. */
+  forwarded(send: Outstanding): void {
+    send.forwarded = this.#forwarded++
+    if (send.queueId < 0) this.#topic(send.topic).anyQueue.push(send)
+    else this.#queue(send.topic, send.queueId).outstanding.push(send)
+  }
+
+  /** The ack of a message has come, and its place is written. Its send is settled after all of its messages. */
+  acked(topic: string, queueId: number, message: M): void {
+    const queue = this.#queue(topic, queueId)
+    if (message.queueOffset === queue.releasedEnd && queue.byOffset.length === 0) {
+      queue.releasedEnd++
+      message.released = true
+      this.#release(message, false)
+      return
     }
-    if (send.queueId >= 0 && send.queueId === queueId) this.#pump(send.topic, queueId)
-    else for (const id of this.#topic(send.topic).queues.keys()) this.#pump(send.topic, id)
+    message.before = this.#forwarded
+    queue.byAck.push(message)
+    insert(queue.byOffset, message)
+  }
+
+  /** A send was answered: its messages, if it has any, are in this queue. */
+  settled(send: Outstanding, queueId: number): void {
+    send.settled = true
+    const topic = this.#topics.get(send.topic)
+    if (topic === undefined) return
+    if (send.queueId >= 0 && send.queueId === queueId) this.#pump(topic, queueId)
+    else for (const id of topic.queues.keys()) this.#pump(topic, id)
+    this.#forgetUnused(send.topic, topic)
+  }
+
+  /** Waits no longer for the answers to sends with a smaller number, and tells which they are. */
+  giveUp(before: number, givenUp: (send: Outstanding) => void): void {
+    for (const [name, topic] of this.#topics) {
+      const old: Outstanding[] = []
+      take(topic.anyQueue, before, old)
+      for (const { outstanding } of topic.queues.values()) take(outstanding, before, old)
+      for (const send of old) {
+        send.settled = true
+        givenUp(send)
+      }
+      if (old.length > 0) for (const id of topic.queues.keys()) this.#pump(topic, id)
+      this.#forgetUnused(name, topic)
+    }
   }
 
   /** Acked messages that wait here. */
@@ -107,11 +128,15 @@ export class Release<M extends Releasable> {
     return queue
   }
 
-  #pump(topicName: string, queueId: number): void {
-    const { anyQueue, queues } = this.#topic(topicName)
+  #pump({ anyQueue, queues }: Topic<M>, queueId: number): void {
     const queue = queues.get(queueId)
     if (queue === undefined) return
     const oldest = Math.min(oldestOf(queue.outstanding), oldestOf(anyQueue))
+    if (queue.byOffset.length === 0) {
+      // A client may name any number of queues that do not exist.
+      if (queue.releasedEnd < 0 && queue.outstanding.first === undefined) queues.delete(queueId)
+      return
+    }
     // The highest offset that may go; all acked below it go with it.
     let limit = -1
     for (
@@ -119,34 +144,48 @@ export class Release<M extends Releasable> {
       first !== undefined && (first.released || first.before <= oldest);
       first = queue.byAck.first
     ) {
-      if (!first.released) limit = Math.max(limit, first.message.queueOffset)
+      if (!first.released) limit = Math.max(limit, first.queueOffset)
       queue.byAck.shift()
     }
     let count = 0
-    for (const waiting of queue.byOffset) {
-      const { queueOffset } = waiting.message
+    for (const message of queue.byOffset) {
+      const { queueOffset } = message
       if (queueOffset > limit && queueOffset !== queue.releasedEnd) break
       const late = queueOffset < queue.releasedEnd
       if (!late) queue.releasedEnd = queueOffset + 1
-      waiting.released = true
+      message.released = true
       count++
-      this.#release(topicName, queueId, waiting.message, late)
+      this.#release(message, late)
     }
     if (count > 0) queue.byOffset.splice(0, count)
+  }
+
+  /** Nor is a topic kept that a client has only named. */
+  #forgetUnused(name: string, { anyQueue, queues }: Topic<M>): void {
+    if (queues.size === 0 && oldestOf(anyQueue) === Number.POSITIVE_INFINITY) this.#topics.delete(name)
   }
 }
 
 function oldestOf(outstanding: Fifo<Outstanding>): number {
   while (outstanding.first?.settled) outstanding.shift()
-  return outstanding.first?.sequence ?? Number.POSITIVE_INFINITY
+  return outstanding.first?.forwarded ?? Number.POSITIVE_INFINITY
+}
+
+/** Moves to `old` those that are not settled and have a smaller number. */
+function take(outstanding: Fifo<Outstanding>, before: number, old: Outstanding[]): void {
+  for (let { first } = outstanding; first !== undefined && (first.settled || first.forwarded < before); ) {
+    if (!first.settled) old.push(first)
+    outstanding.shift()
+    first = outstanding.first
+  }
 }
 
 /** Keeps the list sorted by offset; acks come nearly in order, so the place is near the end. */
-function insert<M extends Releasable>(sorted: Waiting<M>[], waiting: Waiting<M>): void {
+function insert<M extends Releasable>(sorted: M[], message: M): void {
   let at = sorted.length
-  while (at > 0 && sorted[at - 1]!.message.queueOffset > waiting.message.queueOffset) at--
-  if (at === sorted.length) sorted.push(waiting)
-  else sorted.splice(at, 0, waiting)
+  while (at > 0 && sorted[at - 1]!.queueOffset > message.queueOffset) at--
+  if (at === sorted.length) sorted.push(message)
+  else sorted.splice(at, 0, message)
 }
 
 /** First in, first out; an array's own shift moves everything. */

@@ -9,6 +9,7 @@ import type { Address } from './dial.ts'
 import type { Environment } from './environment.ts'
 import type { Link } from './link.ts'
 import { makeMissing, shapeAt } from './topic-sync.ts'
+import { WaitError } from './wait-error.ts'
 
 /** Milliseconds for which a route is taken to be right. */
 const ROUTE_AGE = 30_000
@@ -18,13 +19,12 @@ export interface RemoteOptions {
   topicSync: 'create' | 'off'
 }
 
-/** The lane cannot go on before somebody acts at the remote. */
-export class WaitError extends Error {}
-
 export class Remote {
   readonly cluster: Cluster
   readonly #environment: Environment
   readonly #options: RemoteOptions
+  /** By broker: how many requests of ours it has stored. */
+  readonly stored = new Map<string, number>()
   readonly #routes = new Map<string, { route: Promise<Route>; at: number }>()
   #name: string | undefined
 

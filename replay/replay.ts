@@ -57,6 +57,8 @@ export class Replay {
     if (opening === undefined) {
       opening = this.#openBroker(name, cluster, ordinal, address)
       this.#opening.set(name, opening)
+      // Who asks again tries again.
+      opening.catch(() => this.#opening.delete(name))
     }
     return opening.then(broker => {
       broker.address = address

@@ -76,7 +76,7 @@ export interface ReadSegment {
 /** Reads a segment's places up to the first record that is not whole. Undefined where the header is not. */
 export function readSegment(
   bytes: Buffer,
-  visit: (topic: string, queueId: number, place: Place) => void,
+  visit: (topic: string, queueId: number, place: Place, header: SegmentHeader) => void,
 ): ReadSegment | undefined {
   const header = decodeSegmentHeader(bytes)
   if (header === undefined) return undefined
@@ -88,7 +88,7 @@ export function readSegment(
     at = read.end
     const { record } = read
     if (record.kind === 'topic') topics.set(record.topicNumber, record.name)
-    else visit(topics.get(record.topicNumber) ?? '', record.queueId, record.place)
+    else visit(topics.get(record.topicNumber) ?? '', record.queueId, record.place, header)
   }
   return { header, tornBytes: bytes.length - at }
 }

@@ -5,7 +5,16 @@
 // read by queue, and then collects the set of our stamps from the newest known end on. No order among stamps is assumed.
 // Not yet: proof that the old connection is gone, a marker of our own, a remote that lost its tail.
 
-import { bindOf, decodeStamp, findProperty, STAMP_PROPERTY, type StoredMessage } from '../codec/index.ts'
+import {
+  bindOf,
+  decodeStamp,
+  findProperty,
+  isPayloadBind,
+  type OriginStamp,
+  STAMP_PROPERTY,
+  type StoredMessage,
+} from '../codec/index.ts'
+import { unpacked } from './check.ts'
 import { type Clock, sleep } from './clock.ts'
 import type { Cluster } from './cluster.ts'
 import { logEnd, pull } from './reading.ts'
@@ -25,7 +34,7 @@ export function placeKey(epochId: string, queueOffset: number): string {
   return `${epochId}:${queueOffset}`
 }
 
-/** The places of `origin` that stand in the remote queue from `from` on, and where the reading ended. */
+/** The places of `origin` that stand in the remote queue from `from` on, and where the reading ended. Throws StoppedError. */
 export async function arrived(
   clock: Clock,
   cluster: Cluster,
@@ -34,30 +43,36 @@ export async function arrived(
   queueId: number,
   from: number,
   origin: Origin,
+  isStopped: () => boolean,
 ): Promise<{ places: Set<string>; end: number }> {
   await sleep(clock, EXECUTION_PAUSE)
   const { end: stored } = await logEnd(cluster, address)
-  while ((await logEnd(cluster, address)).readable < stored) await sleep(clock, DISPATCH_POLL)
+  while (!isStopped() && (await logEnd(cluster, address)).readable < stored) await sleep(clock, DISPATCH_POLL)
   const places = new Set<string>()
   let end = from
   for (;;) {
+    if (isStopped()) throw new StoppedError('the gateway stops')
     const { messages, nextOffset, maxOffset } = await pull(cluster, address, topic, queueId, end)
-    for (const message of messages) {
+    for (const message of messages.flatMap(unpacked)) {
       const stamp = stampOf(message)
       if (stamp?.gateway === origin.gateway && stamp.broker === origin.broker && stamp.queueId === origin.queueId) {
         places.add(placeKey(stamp.epoch, stamp.queueOffset))
       }
     }
-    const next = messages.length > 0 ? messages.at(-1)!.queueOffset + 1 : nextOffset
-    if (messages.length === 0 && (next <= end || next >= maxOffset))
-      return { places, end: Math.max(end, Math.min(next, maxOffset)) }
-    end = next
+    if (messages.length === 0 && (nextOffset <= end || nextOffset >= maxOffset))
+      return { places, end: Math.max(end, Math.min(nextOffset, maxOffset)) }
+    end = Math.max(nextOffset, end, (messages.at(-1)?.queueOffset ?? -1) + 1)
   }
 }
 
+export class StoppedError extends Error {}
+
 /** A message's stamp, where it has one that fits it. */
-export function stampOf({ properties, body }: StoredMessage) {
+export function stampOf({ properties, body }: StoredMessage): OriginStamp | undefined {
   const text = findProperty(properties, STAMP_PROPERTY)
   const stamp = text === undefined ? undefined : decodeStamp(text)
-  return stamp?.bind === bindOf(findProperty(properties, 'UNIQ_KEY'), [body]) ? stamp : undefined
+  if (stamp === undefined) return undefined
+  // A 5.x broker gives a message that came without a UNIQ_KEY one of its own.
+  const key = isPayloadBind(stamp.bind) ? undefined : findProperty(properties, 'UNIQ_KEY')
+  return stamp.bind === bindOf(key, [body]) ? stamp : undefined
 }

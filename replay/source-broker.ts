@@ -1,22 +1,28 @@
 // One broker of the source, from the ack to the lanes: journal, release, lanes, cursor, account.
 //
-// An acked message is journaled, then its ack is relayed, then it goes to its lane when its turn is sure. A send whose
-// connection ended is waited for until `sendGiveUpTimeout`, and counted as unresolved: nobody was told of its outcome.
+// An acked message is journaled, then its ack is relayed, then it goes to its lane when its turn is sure. A send without an
+// answer holds back later ones of its queue until `sendGiveUpTimeout`, whether its connection lives or not.
 
 import { Account, type SkipReason } from './account.ts'
-import type { Body, BodyMemory } from './body.ts'
+import type { BodyMemory } from './body.ts'
 import type { Cluster } from './cluster.ts'
 import { Cursor, type QueueMark, type QueueState } from './cursor.ts'
 import { DeadLetters } from './dead-letters.ts'
 import type { Environment } from './environment.ts'
 import { Journal } from './journal.ts'
 import { Lane, type LaneContext } from './lane.ts'
-import type { Place } from './place.ts'
+import { type AckedMessage, dropBody } from './message.ts'
 import { type Outstanding, Release } from './release.ts'
 import type { Remote } from './remote.ts'
+import type { Send } from './send.ts'
+import { Turns } from './turns.ts'
 
 /** Milliseconds between two cursors, while anything changes. */
 const CURSOR_INTERVAL = 1_000
+/** Between two looks for sends to give up. */
+const GIVE_UP_INTERVAL = 1_000
+/** Requests to the source broker that read back, at a time. */
+const PULLS_AT_A_TIME = 64
 
 export interface SourceBrokerOptions {
   folder: string
@@ -30,19 +36,6 @@ export interface SourceBrokerOptions {
   sendGiveUpTimeout: number
 }
 
-/** An acked message: its place (the sequence is not known yet) and its body. */
-export interface AckedMessage {
-  place: Place
-  body: Body
-}
-
-interface Accepted {
-  queueOffset: number
-  place: Place
-  epoch: number
-  body: Body | undefined
-}
-
 export class SourceBroker {
   readonly options: SourceBrokerOptions
   readonly account = new Account()
@@ -53,7 +46,7 @@ export class SourceBroker {
   readonly #remote: Remote
   readonly #memory: BodyMemory
   readonly #cursor: Cursor
-  readonly #release: Release<Accepted>
+  readonly #release: Release<AckedMessage>
   readonly #lanes = new Map<string, Map<number, Lane>>()
   readonly #laneContext: LaneContext
   readonly #deadLetters: DeadLetters
@@ -61,8 +54,12 @@ export class SourceBroker {
   #checkpointing: Promise<void> | undefined
   #checkpointAgain: Promise<void> | undefined
   #cancelTimer: (() => void) | undefined
+  #cancelGiveUp: (() => void) | undefined
   #lastSlot = ''
-  readonly #givingUp = new Set<() => void>()
+  /** Acked messages whose places are not written yet, sends that are answered with them, and who is told. */
+  #unwritten: AckedMessage[] = []
+  #answered: Send[] = []
+  #relays: (() => void)[] = []
 
   constructor(
     environment: Environment,
@@ -80,10 +77,11 @@ export class SourceBroker {
     this.journal = new Journal(environment, options.folder)
     this.#cursor = new Cursor(environment.fileSystem, options.folder)
     this.#deadLetters = new DeadLetters(environment, `${options.folder}/dead-letters-${environment.clock.now()}.jsonl`)
-    this.#release = new Release((topic, queueId, message, late) => {
+    this.#release = new Release((message, late) => {
       if (late) this.account.totals.reordered++
-      this.#lane(topic, queueId).push(message.place, message.epoch, message.body)
+      message.lane!.push(message, this.journal.epoch, message.kept ? message : undefined)
     })
+    this.journal.onWritten = () => this.#written()
     this.#laneContext = {
       environment,
       source,
@@ -91,6 +89,7 @@ export class SourceBroker {
       sourceBroker: options.name,
       sourceOrdinal: options.ordinal,
       sourceAddress: () => this.address,
+      turns: new Turns(PULLS_AT_A_TIME),
       memory,
       account: this.account,
       deadLetters: this.#deadLetters,
@@ -119,21 +118,20 @@ export class SourceBroker {
     const marks = new Map<string, QueueMark>()
     for (const { topic, queueId, marks: list } of slot?.queues ?? [])
       for (const mark of list) marks.set(`${topic}\n${queueId}\n${mark.epoch}`, mark)
-    const waiting = new Map<string, { topic: string; queueId: number; places: { place: Place; epoch: number }[] }>()
+    for (const { topic, queueId, marks: list, remote } of slot?.queues ?? [])
+      this.#newLane(topic, queueId, remote).restoreMarks(list)
     let covered = 0
     const recovered = await this.journal.open(
       slot ?? { sequence: 0, nextSegmentId: 1, nextEpoch: 1 },
       (topic, queueId, place, { epoch }) => {
+        const mark = marks.get(`${topic}\n${queueId}\n${epoch}`)
         if (slot !== undefined && place.sequence < slot.sequence) {
-          const mark = marks.get(`${topic}\n${queueId}\n${epoch}`)
-          if (mark !== undefined && place.queueOffset < mark.mark && !mark.late.includes(place.queueOffset))
-            return false
+          if (mark !== undefined && isDone(mark, place.queueOffset)) return false
           covered++
         }
-        const key = `${topic}\n${queueId}`
-        const queue = waiting.get(key) ?? { topic, queueId, places: [] }
-        waiting.set(key, queue)
-        queue.places.push({ place, epoch })
+        this.account.accepted(false)
+        const lane = this.#lanes.get(topic)?.get(queueId) ?? this.#newLane(topic, queueId)
+        lane.restore(place, epoch, mark !== undefined && place.queueOffset < mark.mark)
         return true
       },
     )
@@ -146,16 +144,6 @@ export class SourceBroker {
         'places are missing from the journal: those messages are lost',
       )
     }
-    for (const { topic, queueId, marks: list, remote } of slot?.queues ?? [])
-      this.#newLane(topic, queueId, remote).restoreMarks(list)
-    for (const { topic, queueId, places } of waiting.values()) {
-      places.sort((a, b) => a.epoch - b.epoch || a.place.queueOffset - b.place.queueOffset)
-      const lane = this.#lanes.get(topic)?.get(queueId) ?? this.#newLane(topic, queueId)
-      for (const { place, epoch } of places) {
-        this.account.accepted(false)
-        lane.push(place, epoch, undefined)
-      }
-    }
     if (recovered.places > 0)
       log.info(
         { broker: this.options.name, messages: recovered.places },
@@ -165,45 +153,69 @@ export class SourceBroker {
     await this.checkpoint()
     for (const lane of this.#allLanes()) lane.start(true)
     this.#scheduleCheckpoint()
+    this.#watchForGivingUp([])
   }
 
   /** A send is about to be forwarded. */
-  forwarded(topic: string, queueId: number): Outstanding {
-    return this.#release.forwarded(topic, queueId)
+  forwarded(send: Send): void {
+    this.#release.forwarded(send)
   }
 
-  /** The source refused a send. */
+  /** A send was answered, and has no messages that are to be replicated. */
   refused(send: Outstanding): void {
-    this.#release.settled(send, send.queueId, [])
+    this.#release.settled(send, send.queueId)
   }
 
-  /** A send's connection ended before its answer came. */
-  unanswered(send: Outstanding): void {
+  /** A send whose outcome nobody will be told: it is still waited for, but its answer will not come. */
+  unanswered(): void {
     this.account.totals.unresolved++
-    const giveUp = () => {
-      cancel()
-      this.#givingUp.delete(giveUp)
-      this.refused(send)
-    }
-    const cancel = this.#environment.clock.after(this.options.sendGiveUpTimeout, giveUp)
-    this.#givingUp.add(giveUp)
   }
 
-  /** The source has a send's messages. `relay` is called when their places are written. */
-  acked(send: Outstanding, queueId: number, messages: readonly AckedMessage[], relay: () => void): void {
-    const accepted: Accepted[] = []
-    const lane = this.#lane(send.topic, queueId)
-    const { epoch } = this.journal
-    for (const { place, body } of messages) {
-      this.journal.append(send.topic, queueId, place)
-      if (place.queueOffset < lane.releasedEnd) lane.expectLate(epoch, place.queueOffset)
-      const kept = this.#memory.keep(body)
-      this.account.accepted(kept)
-      accepted.push({ queueOffset: place.queueOffset, place, epoch, body: kept ? body : undefined })
+  /** The source has this message. Its place is written with what else comes in this turn of the loop. */
+  acked(topic: string, queueId: number, message: AckedMessage): void {
+    const lane = this.#lane(topic, queueId)
+    message.lane = lane
+    this.journal.append(topic, queueId, message)
+    if (message.queueOffset < lane.releasedEnd) lane.expectLate(this.journal.epoch, message.queueOffset)
+    message.kept = this.#memory.keep(message)
+    this.account.accepted(message.kept)
+    if (!message.kept) dropBody(message)
+    this.#unwritten.push(message)
+  }
+
+  /** All messages of a send are acked; they are in this queue. */
+  answered(send: Send, queueId: number): void {
+    send.lane = this.#lane(send.topic, queueId)
+    this.#answered.push(send)
+  }
+
+  /** Calls back when the places of all that was acked so far are written. */
+  whenWritten(relay: () => void): void {
+    this.#relays.push(relay)
+  }
+
+  #written(): void {
+    const relays = this.#relays
+    const messages = this.#unwritten
+    const sends = this.#answered
+    this.#relays = []
+    this.#unwritten = []
+    this.#answered = []
+    for (const relay of relays) relay()
+    for (const message of messages) {
+      const { topic, queueId } = message.lane!
+      this.#release.acked(topic, queueId, message)
     }
-    this.journal.whenWritten(() => {
-      relay()
-      this.#release.settled(send, queueId, accepted)
+    for (const send of sends) this.#release.settled(send, send.lane!.queueId)
+  }
+
+  /** `marks`: how many sends had been forwarded at the last looks, the oldest first. */
+  #watchForGivingUp(marks: readonly number[]): void {
+    const looks = Math.ceil(this.options.sendGiveUpTimeout / GIVE_UP_INTERVAL)
+    this.#cancelGiveUp = this.#environment.clock.after(GIVE_UP_INTERVAL, () => {
+      const kept = [...marks, this.#release.forwardedSoFar].slice(-looks - 1)
+      if (kept.length > looks) this.#release.giveUp(kept[0]!, send => (send as Send).givenUp?.(send as Send))
+      this.#watchForGivingUp(kept)
     })
   }
 
@@ -246,7 +258,8 @@ export class SourceBroker {
   /** Ends the lanes, and leaves a cursor that knows what they did. */
   async close(): Promise<void> {
     this.#cancelTimer?.()
-    for (const giveUp of [...this.#givingUp]) giveUp()
+    this.#cancelGiveUp?.()
+    this.#release.giveUp(Number.POSITIVE_INFINITY, () => {})
     await Promise.all([...this.#allLanes()].map(lane => lane.stop()))
     await this.checkpoint().catch(error =>
       this.#environment.log.error({ err: error }, 'the last cursor could not be written'),
@@ -304,4 +317,9 @@ export class SourceBroker {
   *#allLanes(): Generator<Lane> {
     for (const lanes of this.#lanes.values()) yield* lanes.values()
   }
+}
+
+function isDone({ mark, late, done }: QueueMark, offset: number): boolean {
+  if (offset < mark) return !late.includes(offset)
+  return done.some(([first, count]) => offset >= first && offset < first + count)
 }

@@ -91,7 +91,7 @@ class Line {
         }
         return null
       },
-      frame: () => {},
+      body: () => {},
     })
     const nowhere: Buffer[] = []
     socket.on('data', chunk => {

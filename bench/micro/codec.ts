@@ -66,7 +66,7 @@ function scan(name: string, frame: Buffer) {
         seen++
         return undefined
       },
-      frame: () => {},
+      body: () => {},
     })
     return () => {
       const out: Buffer[] = []

@@ -70,6 +70,8 @@ async function start(argv: string[]): Promise<number> {
   try {
     await gateway.start()
   } catch (error) {
+    // What had come up would keep the process alive.
+    await gateway.stop().catch(() => {})
     await flushLogger(log)
     throw error
   }

@@ -65,14 +65,14 @@ export function nullSends(
   const size = pattern.bytes.length
   let answers = Buffer.allocUnsafe(size * 256)
   let filled = 0
-  let collected: Buffer | undefined
+  let collected: Buffer[] = []
 
   const scanner: FrameScanner = new FrameScanner({
     head(head: FrameHead) {
       if (head.isResponse) return null
       const queueId = isSend(head.code) ? queueOfSingle(head) : -1
       if (queueId < 0) {
-        collected = Buffer.from(head.bytes.subarray(head.start, head.end))
+        collected = [Buffer.from(head.bytes.subarray(head.start, head.end))]
         scanner.collect()
       } else {
         offsets.sends++
@@ -84,11 +84,11 @@ export function nullSends(
       }
       return null
     },
-    frame(body: Buffer[]) {
-      const head = collected!
-      collected = undefined
+    body(chunk: Buffer, start: number, end: number, last: boolean) {
+      collected.push(chunk.subarray(start, end))
+      if (!last) return
       flush()
-      other(frameOf(Buffer.concat([head, ...body])))
+      other(frameOf(Buffer.concat(collected)))
     },
   })
 

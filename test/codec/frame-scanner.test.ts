@@ -28,6 +28,7 @@ interface Choices {
 
 function scan(chunks: readonly Buffer[], { verdict, collect, frameBytesMax, headerBytesMax }: Choices = {}): Seen {
   const seen: Seen = { heads: [], bodies: [], out: [], atBoundary: true }
+  const body: Buffer[] = []
   const sink = {
     head(head: FrameHead): Verdict {
       const { code, opaque, flag, version, bodyBytes, frameBytes } = head
@@ -35,8 +36,9 @@ function scan(chunks: readonly Buffer[], { verdict, collect, frameBytesMax, head
       if (collect?.(head)) scanner.collect()
       return verdict?.(head)
     },
-    frame(body: Buffer[]): void {
-      seen.bodies.push(Buffer.concat(body).toString('hex'))
+    body(chunk: Buffer, start: number, end: number, last: boolean): void {
+      body.push(chunk.subarray(start, end))
+      if (last) seen.bodies.push(Buffer.concat(body.splice(0)).toString('hex'))
     },
   }
   const scanner = new FrameScanner(sink, frameBytesMax, headerBytesMax)
@@ -99,7 +101,7 @@ test('chunks of one byte each give the same', t => {
 })
 
 test('the stream stands at a boundary between frames only', t => {
-  const scanner = new FrameScanner({ head: () => undefined, frame: () => {} })
+  const scanner = new FrameScanner({ head: () => undefined, body: () => {} })
   const ends = new Set<number>([0])
   for (let i = 0, end = 0; i < run.length; i++) {
     end += run[i]!.length
@@ -163,7 +165,7 @@ test('a body is never copied: what goes on and what is collected are views of th
       scanner.collect()
       return undefined
     },
-    frame: parts => collected.push(...parts),
+    body: (chunk, start, end) => collected.push(chunk.subarray(start, end)),
   })
   for (const chunk of chunks) scanner.push(chunk, out)
 
@@ -176,7 +178,7 @@ test('a long head in chunks of one byte is assembled without starting over', t =
   const frame = jsonFrame(`{"code":10,"flag":0,"opaque":1,"remark":"${'r'.repeat(HEADER_BYTES_MAX - 43)}"}`)
   t.is(frame.length, HEADER_BYTES_MAX + 8)
   const out: Buffer[] = []
-  const scanner = new FrameScanner({ head: () => undefined, frame: () => {} })
+  const scanner = new FrameScanner({ head: () => undefined, body: () => {} })
   for (let at = 0; at < frame.length; at++) scanner.push(frame.subarray(at, at + 1), out)
   t.is(out.length, 1)
   t.deepEqual(out[0], frame)
@@ -242,7 +244,7 @@ test('whatever a sink throws goes up, and the frames before have gone on', t => 
         if (++heads === 2) throw new RangeError('a sink of bad mood')
         return undefined
       },
-      frame: () => {},
+      body: () => {},
     })
     t.throws(
       () => {

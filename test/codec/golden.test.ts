@@ -72,7 +72,7 @@ for (const { name, frames } of recordings) {
           heads++
           return undefined
         },
-        frame: () => {},
+        body: () => {},
       }
       const scanner = new FrameScanner(sink, FRAME_BYTES_MAX, ANSWER_HEADER_BYTES_MAX)
       // Every position of the head, and some hundred of a long body.

@@ -5,8 +5,9 @@ import {
   encodeProperties,
   findProperty,
   Properties,
+  propertyBytes,
   withoutProperties,
-  withProperty,
+  writeProperty,
 } from '../../codec/index.ts'
 import { printedSeed } from '../support/random.ts'
 
@@ -29,6 +30,12 @@ const cases: [name: string, text: string, entries: [string, string][]][] = [
   ['with the shortest entry', 'A=b', [['A', 'b']]],
   ['with text of all the world', 'schlüssel=grün😀|', [['schlüssel', 'grün😀']]],
 ]
+
+function withProperty(bytes: Buffer, name: string, value: string): Buffer {
+  const out = Buffer.alloc(propertyBytes(bytes, 0, bytes.length, name, value))
+  if (writeProperty(out, 0, bytes, 0, bytes.length, name, value) !== out.length) throw new Error('another length')
+  return out
+}
 
 for (const [name, text, entries] of cases) {
   test(`a property string ${name} is read as MessageDecoder reads it`, t => {

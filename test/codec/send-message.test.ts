@@ -149,7 +149,11 @@ for (const [name, read] of [
   ['binary', asBinary],
 ] as const) {
   test(`the answer to a send in ${name} says where the message is`, t => {
-    t.deepEqual(readSendAnswer(read(0, ANSWER)), { queueId: 3, queueOffset: 12345, commitLogOffsets: [0x198] })
+    const expected = { queueId: 3, queueOffset: 12345, commitLogOffsets: [0x198] }
+    t.deepEqual(readSendAnswer(read(0, ANSWER)), expected)
+    const used = { queueId: 1, queueOffset: 1, commitLogOffsets: [7, 8] }
+    t.deepEqual(readSendAnswer(read(0, ANSWER), used), expected)
+    t.is(readSendAnswer(read(0, {}), used), undefined)
   })
 
   test(`an answer in ${name} without a place says none`, t => {

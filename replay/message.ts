@@ -1,0 +1,56 @@
+// An acked message: its place in the source, its body, and where it stands between ack and lane.
+//
+// A send that is one message is that message (send.ts); members of a batch and what is read back are of this class.
+
+import type { Body } from './body.ts'
+import type { Lane } from './lane.ts'
+import type { Place } from './place.ts'
+import type { Releasable } from './release.ts'
+
+const NONE = Buffer.alloc(0)
+
+export interface AckedMessage extends Place, Body, Releasable {
+  /** Where it goes, from its ack on. */
+  lane: Lane | undefined
+  /** Whether its body is kept in memory. */
+  kept: boolean
+}
+
+export class Message implements AckedMessage {
+  sequence = 0
+  queueOffset = 0
+  commitLogOffset = -1
+  bornTimestamp = 0
+  ackedAt = 0
+  hash = 0
+  placeFlags = 0
+  flag: number
+  sysFlag: number
+  propertyBytes: Buffer
+  propertiesStart = 0
+  propertiesEnd: number
+  payloadBytes: Buffer
+  payloadStart = 0
+  payloadEnd: number
+  payloadRest: readonly Buffer[] | undefined = undefined
+  before = 0
+  released = false
+  lane: Lane | undefined = undefined
+  kept = false
+
+  constructor(flag: number, sysFlag: number, properties: Buffer, payload: Buffer) {
+    this.flag = flag
+    this.sysFlag = sysFlag
+    this.propertyBytes = properties
+    this.propertiesEnd = properties.length
+    this.payloadBytes = payload
+    this.payloadEnd = payload.length
+  }
+}
+
+/** Lets go of the bytes of a message that is not kept: it is read back when its turn comes. */
+export function dropBody(body: Body): void {
+  body.propertyBytes = body.payloadBytes = NONE
+  body.propertiesStart = body.propertiesEnd = body.payloadStart = body.payloadEnd = 0
+  body.payloadRest = undefined
+}

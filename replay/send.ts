@@ -1,0 +1,50 @@
+// A send that was forwarded to the source and is not answered: what its request says, and the bytes it came in.
+//
+// The one object that the gateway makes for a send. When the answer says that it is stored, a send that is no batch is
+// the acked message itself.
+
+import { SendRequest } from '../codec/index.ts'
+import type { Lane } from './lane.ts'
+import type { AckedMessage } from './message.ts'
+import type { Outstanding } from './release.ts'
+
+const NONE = Buffer.alloc(0)
+
+export class Send extends SendRequest implements Outstanding, AckedMessage {
+  /** Bytes of its frame. */
+  frameBytes = 0
+  /** Whether the client asked for no answer. */
+  oneway = false
+  payloadBytes: Buffer = NONE
+  payloadStart = 0
+  payloadEnd = 0
+  payloadRest: Buffer[] | undefined = undefined
+
+  forwarded = 0
+  settled = false
+  /** Told when it is waited for no longer; its answer may come all the same. */
+  givenUp: ((send: Send) => void) | undefined = undefined
+
+  sequence = 0
+  queueOffset = 0
+  commitLogOffset = -1
+  ackedAt = 0
+  hash = 0
+  placeFlags = 0
+  before = 0
+  released = false
+  lane: Lane | undefined = undefined
+  kept = false
+
+  /** A piece of its body, in the order in which they come. */
+  addPayload(chunk: Buffer, start: number, end: number): void {
+    if (this.payloadEnd === 0) {
+      this.payloadBytes = chunk
+      this.payloadStart = start
+      this.payloadEnd = end
+    } else {
+      this.payloadRest ??= []
+      this.payloadRest.push(chunk.subarray(start, end))
+    }
+  }
+}
