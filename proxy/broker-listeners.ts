@@ -3,10 +3,11 @@
 // Each client connection gets a source connection of its own, so that what a broker sends to its clients by itself finds
 // its way, and dies with it.
 
-import { connect, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import type { BrokerAddress } from '../codec/index.ts'
 import { parseAddress, type SourceBroker } from '../replay/index.ts'
 import { AddressTable, type ListenerEntry } from './address-table.ts'
+import { dial } from './dial.ts'
 import { ExitCode, FatalError } from './exit-code.ts'
 import { Listener } from './listener.ts'
 import type { Logger } from './logger.ts'
@@ -16,7 +17,6 @@ import { Session, type SessionContext } from './session.ts'
 const VIP_DISTANCE = 2
 const PORT_STEP = 4
 const FREE_PORT_TRIES = 50
-const CONNECT_TIMEOUT = 3_000
 
 export interface BrokerListenersOptions {
   listenHost: string
@@ -79,7 +79,7 @@ export class BrokerListeners {
   /** Whether a broker of the source can be reached: an open session tells, else a connection is tried. */
   async probe(): Promise<void> {
     for (const entry of this.table.entries) {
-      const socket = await dial(entry.address)
+      const socket = await dial(parseAddress(entry.address))
       this.reachable.set(entry.broker, socket !== undefined)
       socket?.destroy()
     }
@@ -149,7 +149,8 @@ export class BrokerListeners {
     accepted()
     client.on('error', error => log.debug({ err: error }, 'client connection failed'))
     const broker = await openBroker(entry, this.table.ordinal(entry.broker))
-    const source = (vip ? await dial(entry.address, VIP_DISTANCE) : undefined) ?? (await dial(entry.address))
+    const { host, port } = parseAddress(entry.address)
+    const source = (vip ? await dial({ host, port: port - VIP_DISTANCE }) : undefined) ?? (await dial({ host, port }))
     this.reachable.set(entry.broker, source !== undefined)
     if (source === undefined || client.destroyed) {
       // As a dead broker would.
@@ -172,30 +173,4 @@ export class BrokerListeners {
     session.start()
     client.resume()
   }
-}
-
-function dial(address: string, below = 0): Promise<Socket | undefined> {
-  const { host, port } = parseAddress(address)
-  return new Promise(resolve => {
-    const socket = connect({
-      host,
-      port: port - below,
-      noDelay: true,
-      allowHalfOpen: true,
-      keepAlive: true,
-      keepAliveInitialDelay: 60_000,
-    })
-    const timer = setTimeout(() => fail(), CONNECT_TIMEOUT)
-    const fail = () => {
-      clearTimeout(timer)
-      socket.destroy()
-      resolve(undefined)
-    }
-    socket.once('error', fail)
-    socket.once('connect', () => {
-      clearTimeout(timer)
-      socket.off('error', fail)
-      resolve(socket)
-    })
-  })
 }

@@ -4,7 +4,7 @@
 // to GET_ROUTEINFO_BY_TOPIC and GET_BROKER_CLUSTER_INFO the addresses are replaced, as text, and nothing else; all other
 // frames pass as they came. Frames are taken whole here: they are small and rare.
 
-import { connect, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import {
   type BrokerAddress,
   type Frame,
@@ -15,6 +15,7 @@ import {
   rewriteRoute,
 } from '../codec/index.ts'
 import type { Address } from '../replay/index.ts'
+import { dial } from './dial.ts'
 import type { Logger } from './logger.ts'
 
 export interface NameServerContext {
@@ -121,22 +122,4 @@ export class NameServerSession {
     this.#context.malformed(reason)
     this.close()
   }
-}
-
-function dial({ host, port }: Address): Promise<Socket | undefined> {
-  return new Promise(resolve => {
-    const socket = connect({ host, port, noDelay: true, allowHalfOpen: true, timeout: 3_000 })
-    const fail = () => {
-      socket.destroy()
-      resolve(undefined)
-    }
-    socket.once('error', fail)
-    socket.once('timeout', fail)
-    socket.once('connect', () => {
-      socket.off('error', fail)
-      socket.off('timeout', fail)
-      socket.setTimeout(0)
-      resolve(socket)
-    })
-  })
 }

@@ -3,15 +3,21 @@
 // A send that is one message is that message (send.ts); members of a batch and what is read back are of this class.
 
 import type { Body } from './body.ts'
-import type { Lane } from './lane.ts'
 import type { Place } from './place.ts'
 import type { Releasable } from './release.ts'
 
 const NONE = Buffer.alloc(0)
 
+/** Its lane, as far as ack and release have to know it. */
+export interface Destination {
+  readonly topic: string
+  readonly queueId: number
+  push(place: Place, epoch: number, body: Body | undefined): void
+}
+
 export interface AckedMessage extends Place, Body, Releasable {
   /** Where it goes, from its ack on. */
-  lane: Lane | undefined
+  lane: Destination | undefined
   /** Whether its body is kept in memory. */
   kept: boolean
 }
@@ -35,7 +41,7 @@ export class Message implements AckedMessage {
   payloadRest: readonly Buffer[] | undefined = undefined
   before = 0
   released = false
-  lane: Lane | undefined = undefined
+  lane: Destination | undefined = undefined
   kept = false
 
   constructor(flag: number, sysFlag: number, properties: Buffer, payload: Buffer) {

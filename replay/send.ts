@@ -4,8 +4,7 @@
 // the acked message itself.
 
 import { SendRequest } from '../codec/index.ts'
-import type { Lane } from './lane.ts'
-import type { AckedMessage } from './message.ts'
+import type { AckedMessage, Destination } from './message.ts'
 import type { Outstanding } from './release.ts'
 
 const NONE = Buffer.alloc(0)
@@ -33,7 +32,7 @@ export class Send extends SendRequest implements Outstanding, AckedMessage {
   placeFlags = 0
   before = 0
   released = false
-  lane: Lane | undefined = undefined
+  lane: Destination | undefined = undefined
   kept = false
 
   /** A piece of its body, in the order in which they come. */

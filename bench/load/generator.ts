@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto'
 import { connect, type Socket } from 'node:net'
 import { encodeFrame, encodeProperties, FrameScanner, RequestCode, saysStored } from '../../codec/index.ts'
+import { sendFields } from '../../proxy/demo/producer.ts'
 
 const BODY_BYTES = 1024
 const QUEUES = 4
@@ -152,20 +153,7 @@ function slotOf(topic: string, index: number): Slot {
     ['WAIT', 'true'],
     ['TAGS', 'load'],
   ])
-  const ext = [
-    ['a', 'tee_load'],
-    ['b', topic],
-    ['c', 'TBW102'],
-    ['d', QUEUES],
-    ['e', index % QUEUES],
-    ['f', 0],
-    ['g', Date.now()],
-    ['h', 0],
-    ['i', properties],
-    ['j', 0],
-    ['k', false],
-    ['m', false],
-  ] as const
+  const ext = sendFields('tee_load', topic, index % QUEUES, properties)
   const frame = encodeFrame({ code: RequestCode.SEND_MESSAGE_V2, opaque: 0, ext }, randomBytes(BODY_BYTES))
   // Binary header: the opaque stands behind the prefix (8), code (2), language (1) and version (2).
   return { frame, opaqueAt: 13, keyAt: frame.indexOf(key) + key.length - KEY_DIGITS, opaque: index }

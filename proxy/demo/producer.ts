@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
+  type ExtValue,
   encodeFrame,
   encodeProperties,
   PERM_WRITE,
@@ -26,6 +27,24 @@ const ROUTE_TRIES = 120
 interface Queue {
   address: string
   queueId: number
+}
+
+/** The extFields of a plain send in version 2, born now. */
+export function sendFields(group: string, topic: string, queueId: number, properties: Buffer): [string, ExtValue][] {
+  return [
+    ['a', group],
+    ['b', topic],
+    ['c', 'TBW102'],
+    ['d', 4],
+    ['e', queueId],
+    ['f', 0],
+    ['g', Date.now()],
+    ['h', 0],
+    ['i', properties],
+    ['j', 0],
+    ['k', false],
+    ['m', false],
+  ]
 }
 
 export class Producer {
@@ -107,20 +126,7 @@ export class Producer {
       ['WAIT', 'true'],
       ['TAGS', 'demo'],
     ])
-    const ext = [
-      ['a', 'tee_demo'],
-      ['b', this.#topic],
-      ['c', 'TBW102'],
-      ['d', 4],
-      ['e', queueId],
-      ['f', 0],
-      ['g', Date.now()],
-      ['h', 0],
-      ['i', properties],
-      ['j', 0],
-      ['k', false],
-      ['m', false],
-    ] as const
+    const ext = sendFields('tee_demo', this.#topic, queueId, properties)
     const body = randomBytes(this.#bodyBytes)
     for (let tries = 1; ; tries++) {
       const link = this.#cluster.link(address)

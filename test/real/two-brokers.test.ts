@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto'
 import test from 'ava'
 import { encodeFrame, encodeProperties, RequestCode } from '../../codec/index.ts'
-import { Producer } from '../../proxy/demo/producer.ts'
+import { Producer, sendFields } from '../../proxy/demo/producer.ts'
 import { compare, holds, keyOf, proofLine, readTopic } from '../../proxy/demo/proof.ts'
 import { type RealCluster, startRealCluster } from '../../proxy/demo/real-cluster.ts'
 import { silentLogger } from '../../proxy/logger.ts'
@@ -82,20 +82,7 @@ realTest(
               ['KEYS', `${who}-${next++}`],
               ['UNIQ_KEY', randomBytes(16).toString('hex').toUpperCase()],
             ])
-            const ext = [
-              ['a', 'g'],
-              ['b', topic],
-              ['c', 'TBW102'],
-              ['d', 4],
-              ['e', 0],
-              ['f', 0],
-              ['g', Date.now()],
-              ['h', 0],
-              ['i', properties],
-              ['j', 0],
-              ['k', false],
-              ['m', false],
-            ] as const
+            const ext = sendFields('g', topic, 0, properties)
             const frame = await client
               .link(broker)
               .request(

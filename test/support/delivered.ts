@@ -15,8 +15,8 @@ export interface Sent {
   properties: Record<string, string>
 }
 
-export function keysOf(sent: readonly Sent[]): Set<string> {
-  return new Set(sent.map(({ keys }) => keys))
+export function keysOf(messages: readonly { keys: string }[]): Set<string> {
+  return new Set(messages.map(({ keys }) => keys))
 }
 
 const COMPRESSED = 0x1
