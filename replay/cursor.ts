@@ -3,7 +3,8 @@
 // For each queue that means a mark: all of its places up to the slot's sequence are done when their offset is below the
 // mark, but for those that are named as late, and those behind it that are named as done. Places from the slot's sequence
 // on it says nothing of. (A mark alone would lose 11 where it was acked after 12 was done, and the crash came between.)
-// A slot is text (JSON) behind a line with its checksum: small, rare, and readable by a person.
+// A slot is text (JSON) behind a line with its version, length and checksum (CRC-32, seeded with the version): small, rare,
+// and readable by a person.
 
 import { crc32 } from 'node:zlib'
 import type { Totals } from './account.ts'
@@ -80,7 +81,10 @@ export class Cursor {
 
 function encodeSlot(slot: Slot): Buffer {
   const text = Buffer.from(JSON.stringify(slot))
-  return Buffer.concat([Buffer.from(`tee-cursor ${VERSION} ${text.length} ${crc32(text).toString(16)}\n`), text])
+  return Buffer.concat([
+    Buffer.from(`tee-cursor ${VERSION} ${text.length} ${crc32(text, VERSION).toString(16)}\n`),
+    text,
+  ])
 }
 
 export class SlotVersionError extends Error {}
@@ -90,8 +94,9 @@ function decodeSlot(bytes: Buffer, path: string): Slot | undefined {
   const match = /^tee-cursor (\d+) (\d+) ([0-9a-f]+)$/.exec(bytes.toString('latin1', 0, Math.max(0, lineEnd)))
   if (match === null) return undefined
   const text = bytes.subarray(lineEnd + 1)
-  if (text.length !== Number(match[2]) || crc32(text).toString(16) !== match[3]) return undefined
-  if (Number(match[1]) !== VERSION)
+  const version = Number(match[1])
+  if (text.length !== Number(match[2]) || crc32(text, version).toString(16) !== match[3]) return undefined
+  if (version !== VERSION)
     throw new SlotVersionError(`${path} is of version ${match[1]}; this program reads version ${VERSION}`)
   return JSON.parse(text.toString()) as Slot
 }

@@ -1,6 +1,7 @@
 // Messages that the remote will never take, kept in a file of JSON lines: place, reason, properties and payload (base64).
 //
-// A message counts as a dead letter when its line is synced; until then its lane waits. One file a start of the gateway.
+// A message counts as a dead letter when its line is synced; until then its lane waits. One file a start of the gateway, and
+// a fresh one after a failure: nothing is known of the end of the old.
 
 import { type Body, payloadOf, propertiesOf } from './body.ts'
 import type { Environment } from './environment.ts'
@@ -9,12 +10,12 @@ import type { QueuedPlace } from './place-queue.ts'
 
 export class DeadLetters {
   readonly #environment: Environment
-  readonly #path: string
+  readonly #folder: string
   #file: AppendFile | undefined
 
-  constructor(environment: Environment, path: string) {
+  constructor(environment: Environment, folder: string) {
     this.#environment = environment
-    this.#path = path
+    this.#folder = folder
   }
 
   /** Throws where it cannot be written and synced. */
@@ -32,9 +33,17 @@ export class DeadLetters {
       properties: propertiesOf(body).toString('base64'),
       payload: Buffer.concat(payloadOf(body)).toString('base64'),
     })
-    this.#file ??= this.#environment.fileSystem.create(this.#path)
-    this.#file.append(Buffer.from(`${line}\n`))
-    await this.#file.sync()
+    const { clock, fileSystem, randomId } = this.#environment
+    this.#file ??= fileSystem.create(`${this.#folder}/dead-letters-${clock.now()}-${randomId(2)}.jsonl`)
+    const file = this.#file
+    try {
+      file.append(Buffer.from(`${line}\n`))
+      await file.sync()
+    } catch (error) {
+      if (this.#file === file) this.#file = undefined
+      await file.close().catch(() => {})
+      throw error
+    }
   }
 
   async close(): Promise<void> {

@@ -200,7 +200,12 @@ export class Journal {
       .then(() => file.sync())
       .then(
         () => this.onSync((performance.now() - started) / 1000),
-        error => this.#fail('sync', error as Error),
+        error => {
+          this.#fail('sync', error as Error)
+          // What was not synced may be a hole now: places behind it would not be found.
+          if (this.#file === file) this.#endSegment()
+          this.#current = undefined
+        },
       )
     return this.#syncing
   }

@@ -21,7 +21,7 @@ import type { Place } from './place.ts'
 import { PlaceQueue } from './place-queue.ts'
 import { maxOffset } from './reading.ts'
 import type { Remote } from './remote.ts'
-import { arrived, placeKey } from './settle.ts'
+import { arrived, placeKey, traceKey } from './settle.ts'
 import type { Turns } from './turns.ts'
 import { WaitError } from './wait-error.ts'
 
@@ -240,6 +240,7 @@ export class Lane {
     this.#hopeless = undefined
     if (hopeless !== undefined && messages[0]?.place.sequence === hopeless.sequence)
       return this.#deadLetter(messages[0], hopeless.reason)
+    if (this.#stopped) return
     if (messages.length > 0) await this.#send(link.request.bind(link), messages, target)
     else if (this.queue.count > 0) await filling
   }
@@ -262,7 +263,7 @@ export class Lane {
   async #settle(address: string, target: RemoteQueue): Promise<void> {
     const { environment, remote, sourceBroker, account, stamper } = this.#context
     const origin = { gateway: stamper.gateway, broker: sourceBroker, queueId: this.queueId }
-    const { places, end } = await arrived(
+    const { places, unstamped, end } = await arrived(
       environment.clock,
       remote.cluster,
       address,
@@ -273,17 +274,25 @@ export class Lane {
       () => this.#stopped,
     )
     let found = 0
-    for (let index = 0; index < this.queue.span && found < places.size; index++) {
+    let left = places.size
+    for (const count of unstamped.values()) left += count
+    for (let index = 0; index < this.queue.span && found < left; index++) {
       if (this.queue.isDone(index)) continue
-      const { epoch, queueOffset } = this.queue.place(index)
-      if (!places.has(placeKey(stamper.epochId(epoch), queueOffset))) continue
+      const { epoch, queueOffset, bornTimestamp, hash } = this.queue.place(index)
+      if (!places.has(placeKey(stamper.epochId(epoch), queueOffset))) {
+        const key = traceKey(bornTimestamp, hash)
+        const count = unstamped.get(key) ?? 0
+        if (count === 0) continue
+        unstamped.set(key, count - 1)
+        account.totals.unstamped++
+      }
       found++
       account.replicated(this.queue.body(index) !== undefined)
       this.#done(index)
     }
     this.queue.trim()
     this.#unclear = false
-    this.#knownEnd(end)
+    target.end = end
     environment.log.info(
       { topic: this.topic, queueId: this.queueId, arrived: found, waiting: this.queue.count },
       'found out what had arrived at the remote',
@@ -371,6 +380,13 @@ export class Lane {
     this.#unclearAnswers = 0
   }
 
+  /** So many of them are done. */
+  #fewerInParts(count: number): void {
+    this.#unclearAnswers = 0
+    this.#mostFor -= count
+    if (this.#mostFor <= 0) this.#most = Number.POSITIVE_INFINITY
+  }
+
   /** Whether the head was answered unclearly so often while its broker stored others that it is the head's own fault. */
   #isHopeless(stored: number): boolean {
     if (this.#unclearAnswers++ === 0) this.#storedBefore = stored
@@ -387,16 +403,13 @@ export class Lane {
       left--
     }
     this.queue.trim()
-    this.#unclearAnswers = 0
-    this.#mostFor -= count
-    if (this.#mostFor <= 0) this.#most = Number.POSITIVE_INFINITY
-    if (remoteOffset !== undefined) this.#knownEnd(remoteOffset + count)
+    this.#fewerInParts(count)
+    if (remoteOffset !== undefined) this.#remoteQueue!.end = remoteOffset + count
   }
 
   async #deadLetter({ place, body }: Outgoing, reason: string): Promise<void> {
     const { account, deadLetters, environment } = this.#context
     await deadLetters.add(this.topic, this.queueId, place, body, reason)
-    this.#unclearAnswers = 0
     environment.log.error(
       { topic: this.topic, queueId: this.queueId, queueOffset: place.queueOffset, reason },
       'the remote will never take this message: it is a dead letter',
@@ -404,6 +417,7 @@ export class Lane {
     account.deadLettered(true)
     this.#done(this.#head())
     this.queue.trim()
+    this.#fewerInParts(1)
   }
 
   #lose(index: number, cause: LostCause): void {
@@ -430,14 +444,6 @@ export class Lane {
     if (!this.#late.get(epoch)?.delete(queueOffset))
       this.#doneEnd.set(epoch, Math.max(this.#doneEnd.get(epoch) ?? 0, queueOffset + 1))
     this.#context.done(sequence)
-  }
-
-  /**
-   * The newest known end is where the next reading starts. It stays while places in the middle are done and those before
-   * them are not: the cursor cannot say that, so a reading after a crash has to find them again.
-   */
-  #knownEnd(end: number): void {
-    if (this.queue.span === this.queue.count) this.#remoteQueue!.end = end
   }
 
   #isLate(index: number): boolean {

@@ -14,9 +14,10 @@ import {
   STAMP_PROPERTY,
   type StoredMessage,
 } from '../codec/index.ts'
-import { unpacked } from './check.ts'
+import { firstValue, unpacked } from './check.ts'
 import { type Clock, sleep } from './clock.ts'
 import type { Cluster } from './cluster.ts'
+import { hashOf } from './place.ts'
 import { logEnd, pull } from './reading.ts'
 
 /** Milliseconds for a broker to execute or drop what it had received: five times its waitTimeMillsInSendQueue. */
@@ -34,7 +35,21 @@ export function placeKey(epochId: string, queueOffset: number): string {
   return `${epochId}:${queueOffset}`
 }
 
-/** The places of `origin` that stand in the remote queue from `from` on, and where the reading ended. Throws StoppedError. */
+export interface Arrived {
+  /** Places of the origin. */
+  places: Set<string>
+  /** Messages without any stamp, as `traceKey` has them, and how many of each. */
+  unstamped: Map<string, number>
+  /** Where the reading ended. */
+  end: number
+}
+
+/** What a message without room for a stamp is known by. */
+export function traceKey(bornTimestamp: number, hash: number): string {
+  return `${bornTimestamp}:${hash}`
+}
+
+/** What of `origin` stands in the remote queue from `from` on. Throws StoppedError. */
 export async function arrived(
   clock: Clock,
   cluster: Cluster,
@@ -44,11 +59,12 @@ export async function arrived(
   from: number,
   origin: Origin,
   isStopped: () => boolean,
-): Promise<{ places: Set<string>; end: number }> {
+): Promise<Arrived> {
   await sleep(clock, EXECUTION_PAUSE)
   const { end: stored } = await logEnd(cluster, address)
   while (!isStopped() && (await logEnd(cluster, address)).readable < stored) await sleep(clock, DISPATCH_POLL)
   const places = new Set<string>()
+  const unstamped = new Map<string, number>()
   let end = from
   for (;;) {
     if (isStopped()) throw new StoppedError('the gateway stops')
@@ -57,10 +73,17 @@ export async function arrived(
       const stamp = stampOf(message)
       if (stamp?.gateway === origin.gateway && stamp.broker === origin.broker && stamp.queueId === origin.queueId) {
         places.add(placeKey(stamp.epoch, stamp.queueOffset))
+      } else if (findProperty(message.properties, STAMP_PROPERTY) === undefined) {
+        const uniqKey = firstValue(message.properties, 'UNIQ_KEY')
+        // Under both, for the key may be one that a 5.x broker gave it.
+        for (const key of uniqKey === undefined ? [undefined] : [undefined, uniqKey]) {
+          const trace = traceKey(message.bornTimestamp, hashOf(key, [message.body]))
+          unstamped.set(trace, (unstamped.get(trace) ?? 0) + 1)
+        }
       }
     }
     if (messages.length === 0 && (nextOffset <= end || nextOffset >= maxOffset))
-      return { places, end: Math.max(end, Math.min(nextOffset, maxOffset)) }
+      return { places, unstamped, end: Math.max(end, Math.min(nextOffset, maxOffset)) }
     end = Math.max(nextOffset, end, (messages.at(-1)?.queueOffset ?? -1) + 1)
   }
 }

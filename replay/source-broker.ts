@@ -55,6 +55,7 @@ export class SourceBroker {
   #checkpointAgain: Promise<void> | undefined
   #cancelTimer: (() => void) | undefined
   #cancelGiveUp: (() => void) | undefined
+  #closed = false
   #lastSlot = ''
   /** Acked messages whose places are not written yet, sends that are answered with them, and who is told. */
   #unwritten: AckedMessage[] = []
@@ -76,7 +77,7 @@ export class SourceBroker {
     this.#memory = memory
     this.journal = new Journal(environment, options.folder)
     this.#cursor = new Cursor(environment.fileSystem, options.folder)
-    this.#deadLetters = new DeadLetters(environment, `${options.folder}/dead-letters-${environment.clock.now()}.jsonl`)
+    this.#deadLetters = new DeadLetters(environment, options.folder)
     this.#release = new Release((message, late) => {
       if (late) this.account.totals.reordered++
       message.lane!.push(message, this.journal.epoch, message.kept ? message : undefined)
@@ -189,7 +190,7 @@ export class SourceBroker {
     this.#answered.push(send)
   }
 
-  /** Calls back when the places of all that was acked so far are written. */
+  /** Calls back when the places of what was acked in this turn of the loop are written. */
   whenWritten(relay: () => void): void {
     this.#relays.push(relay)
   }
@@ -257,6 +258,7 @@ export class SourceBroker {
 
   /** Ends the lanes, and leaves a cursor that knows what they did. */
   async close(): Promise<void> {
+    this.#closed = true
     this.#cancelTimer?.()
     this.#cancelGiveUp?.()
     this.#release.giveUp(Number.POSITIVE_INFINITY, () => {})
@@ -295,7 +297,7 @@ export class SourceBroker {
     this.#cancelTimer = this.#environment.clock.after(CURSOR_INTERVAL, () => {
       this.checkpoint()
         .catch(error => this.#environment.log.error({ err: error }, 'a cursor could not be written'))
-        .finally(() => this.#scheduleCheckpoint())
+        .finally(() => this.#closed || this.#scheduleCheckpoint())
     })
   }
 

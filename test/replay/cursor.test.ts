@@ -1,0 +1,132 @@
+// The cursor's two slots: the newest whole one counts, whatever became of the other.
+
+import { crc32 } from 'node:zlib'
+import test from 'ava'
+import { Account } from '../../replay/account.ts'
+import { Cursor, type Slot, SlotVersionError } from '../../replay/cursor.ts'
+import { FakeDisk } from '../support/fake-environment.ts'
+import { seededRandom } from '../support/random.ts'
+
+const FOLDER = '/data'
+const PATHS = [`${FOLDER}/cursor-0`, `${FOLDER}/cursor-1`] as const
+
+function slotAt(sequence: number): Omit<Slot, 'generation'> {
+  return {
+    sequence,
+    nextSegmentId: 3,
+    nextEpoch: 2,
+    remoteCluster: 'rome',
+    waiting: 1,
+    queues: [
+      {
+        topic: 'bücher',
+        queueId: 1,
+        marks: [{ epoch: 1, mark: sequence, late: [2], done: [[sequence + 1, 2]] }],
+        remote: { broker: 'rome-a', queueId: 1, end: 7 },
+      },
+    ],
+    totals: new Account().totals,
+  }
+}
+
+/** The slots after so many writes, and the path of the last. */
+async function written(writes: number): Promise<{ disk: FakeDisk; newest: string; older: string }> {
+  const disk = new FakeDisk()
+  const cursor = new Cursor(disk, FOLDER)
+  await cursor.read()
+  let newest = ''
+  disk.fault = (operation, path) => {
+    if (operation === 'overwrite') newest = path
+    return undefined
+  }
+  for (let sequence = 1; sequence <= writes; sequence++) await cursor.write(slotAt(sequence))
+  return { disk, newest, older: PATHS.find(path => path !== newest)! }
+}
+
+const read = (disk: FakeDisk) => new Cursor(disk, FOLDER).read()
+
+test('without slots there is none', async t => {
+  t.is(await read(new FakeDisk()), undefined)
+})
+
+test('the newest slot is read as it was written, and is text behind a line', async t => {
+  for (let writes = 1; writes <= 5; writes++) {
+    const { disk, newest } = await written(writes)
+    t.deepEqual(await read(disk), { ...slotAt(writes), generation: writes })
+    const text = disk.bytes(newest).toString()
+    t.regex(text, /^tee-cursor 1 \d+ [0-9a-f]+\n\{.*\}$/)
+  }
+})
+
+test('a slot that is torn, at any byte, falls back to the other', async t => {
+  const { disk, newest } = await written(4)
+  const whole = disk.bytes(newest)
+  const before = (await written(2)).disk.bytes(newest)
+  for (let length = 0; length < whole.length; length++) {
+    disk.put(newest, whole.subarray(0, length))
+    t.is((await read(disk))?.sequence, 3, `cut to ${length}`)
+    const mixed = Buffer.concat([whole.subarray(0, length), before.subarray(length)])
+    if (mixed.equals(whole) || mixed.equals(before)) continue
+    disk.put(newest, mixed)
+    t.is((await read(disk))?.sequence, 3, `the old bytes from ${length} on`)
+  }
+})
+
+test('a slot with another bit is not read, be it one of its version', async t => {
+  const { disk, newest } = await written(2)
+  const whole = disk.bytes(newest)
+  for (let bit = 0; bit < whole.length * 8; bit++) {
+    const other = Buffer.from(whole)
+    other[bit >> 3]! ^= 1 << (bit & 7)
+    disk.put(newest, other)
+    t.is((await read(disk))?.sequence, 1, `bit ${bit}`)
+  }
+})
+
+test('two slots that are both torn are none', async t => {
+  const { disk } = await written(2)
+  for (const path of PATHS) disk.put(path, disk.bytes(path).subarray(0, -1))
+  t.is(await read(disk), undefined)
+})
+
+test('a write never touches the newest whole slot, whatever was torn and restarted before', async t => {
+  const random = seededRandom(t)
+  for (let round = 0; round < 50; round++) {
+    const disk = new FakeDisk()
+    let cursor = new Cursor(disk, FOLDER)
+    await cursor.read()
+    let newest = 0
+    for (let sequence = 1; sequence <= 20; sequence++) {
+      const tears = random.chance(0.3)
+      let torn = ''
+      disk.fault = (operation, path) => {
+        if (operation !== 'overwrite' || !tears) return undefined
+        torn = path
+        return new Error('no space')
+      }
+      const write = cursor.write(slotAt(sequence))
+      if (tears) {
+        await t.throwsAsync(write)
+        if (random.chance(0.7)) disk.put(torn, random.bytes(20))
+      } else {
+        await write
+        newest = sequence
+      }
+      t.is((await read(disk))?.sequence ?? 0, newest)
+      if (random.chance(0.3)) {
+        cursor = new Cursor(disk, FOLDER)
+        await cursor.read()
+      }
+    }
+  }
+})
+
+test('a whole slot of another version ends the start, also where the other slot is fine', async t => {
+  const { disk, older } = await written(2)
+  const text = JSON.stringify({ generation: 3 })
+  const slot = (crc: number) => Buffer.from(`tee-cursor 2 ${text.length} ${crc.toString(16)}\n${text}`)
+  disk.put(older, slot(crc32(text, 2)))
+  await t.throwsAsync(read(disk), { instanceOf: SlotVersionError, message: /version 2/ })
+  disk.put(older, slot(crc32(text, 1)))
+  t.is((await read(disk))?.sequence, 2)
+})

@@ -1,0 +1,249 @@
+// A cluster in a fake network: a name server and brokers that keep queues in memory and answer what replay/ asks.
+//
+// A send is stored and answered, unless a test decides otherwise. What is stored outlives every environment; the test
+// connects the cluster to the next one. No timing, no dispatch, no consumers.
+
+import {
+  decodeBatch,
+  decodeHeader,
+  decodeStamp,
+  findProperty,
+  RequestCode,
+  ResponseCode,
+  readSendRequest,
+  type StoredMessage,
+} from '../../codec/index.ts'
+import type { FakeNetwork, FakeRequest } from '../support/fake-environment.ts'
+import { encodeStored } from './sample.ts'
+
+interface FakeQueue {
+  minOffset: number
+  messages: StoredMessage[]
+}
+
+/** A send at a broker, before it is stored. */
+export interface FakeSend {
+  request: FakeRequest
+  topic: string
+  queueId: number
+  batch: boolean
+  messages: Pick<StoredMessage, 'body' | 'properties' | 'flag' | 'sysFlag' | 'bornTimestamp'>[]
+  /** Keeps these of its messages, by index; all by default. Returns the first one's offset. */
+  store(which?: readonly number[]): number
+  answerStored(firstOffset: number): void
+}
+
+export class FakeBroker {
+  readonly name: string
+  readonly address: string
+  readonly cluster: FakeCluster
+  readonly topics = new Map<string, FakeQueue[]>()
+  /** All sends that came, as they came. */
+  readonly sends: FakeSend[] = []
+  onSend: (send: FakeSend) => void = send => send.answerStored(send.store())
+  /** Asked before every other request; true: it has been dealt with. */
+  intercept: (request: FakeRequest) => boolean = () => false
+  /** How far reading by queue lies behind the log, in bytes; one less with each question. */
+  dispatchBehind = 0
+  pulls = 0
+
+  constructor(cluster: FakeCluster, name: string, address: string) {
+    this.cluster = cluster
+    this.name = name
+    this.address = address
+  }
+
+  queue(topic: string, queueId: number): FakeQueue {
+    const queue = this.topics.get(topic)?.[queueId]
+    if (queue === undefined) throw new Error(`${this.name} has no queue ${queueId} of ${topic}`)
+    return queue
+  }
+
+  store(topic: string, queueId: number, message: Partial<StoredMessage>): StoredMessage {
+    const queue = this.queue(topic, queueId)
+    const queueOffset = (queue.messages.at(-1)?.queueOffset ?? queue.minOffset - 1) + 1
+    const stored: StoredMessage = {
+      sysFlag: 0,
+      flag: 0,
+      bornTimestamp: 0,
+      storeTimestamp: 1,
+      preparedTransactionOffset: 0,
+      body: Buffer.alloc(0),
+      properties: Buffer.alloc(0),
+      ...message,
+      topic,
+      queueId,
+      queueOffset,
+      commitLogOffset: queueOffset * 1_000 + queueId,
+    }
+    queue.messages.push(stored)
+    return stored
+  }
+
+  /** Forgets what lies before an offset. */
+  expire(topic: string, queueId: number, minOffset: number): void {
+    const queue = this.queue(topic, queueId)
+    queue.minOffset = minOffset
+    queue.messages = queue.messages.filter(message => message.queueOffset >= minOffset)
+  }
+
+  texts(topic: string, queueId: number): string[] {
+    return this.queue(topic, queueId).messages.map(message => message.body.toString())
+  }
+
+  /** The source's offsets that the stamps of a queue's messages name. */
+  origins(topic: string, queueId: number): number[] {
+    return this.queue(topic, queueId).messages.map(
+      message => decodeStamp(findProperty(message.properties, 'TEE_ORIGIN') ?? '')?.queueOffset ?? -1,
+    )
+  }
+
+  serve(request: FakeRequest): void {
+    if (this.intercept(request)) return
+    const { code, ext } = decodeHeader(request.head)
+    const topic = ext.get('topic') ?? ''
+    const queueId = Number(ext.get('queueId'))
+    switch (code) {
+      case RequestCode.SEND_MESSAGE_V2:
+      case RequestCode.SEND_BATCH_MESSAGE:
+        return this.#send(request)
+      case RequestCode.PULL_MESSAGE:
+        return this.#pull(request, this.queue(topic, queueId), Number(ext.get('queueOffset')))
+      case RequestCode.GET_MAX_OFFSET:
+        return request.answer({ ext: [['offset', endOf(this.queue(topic, queueId))]] })
+      case RequestCode.GET_BROKER_RUNTIME_INFO: {
+        const table = { commitLogMaxOffset: '1000', dispatchBehindBytes: `${this.dispatchBehind}` }
+        if (this.dispatchBehind > 0) this.dispatchBehind--
+        return request.answer({ body: Buffer.from(JSON.stringify({ table })) })
+      }
+      case RequestCode.GET_TOPIC_CONFIG:
+        return request.answer({ body: Buffer.from(JSON.stringify({ attributes: this.cluster.attributes })) })
+      case RequestCode.UPDATE_AND_CREATE_TOPIC:
+        this.cluster.made.push({ broker: this.name, ext: Object.fromEntries(ext) })
+        this.makeTopic(topic, Number(ext.get('writeQueueNums')))
+        return request.answer({})
+      default:
+        return request.answer({ code: ResponseCode.REQUEST_CODE_NOT_SUPPORTED })
+    }
+  }
+
+  makeTopic(topic: string, queues: number): void {
+    this.topics.set(
+      topic,
+      Array.from({ length: queues }, () => ({ minOffset: 0, messages: [] })),
+    )
+  }
+
+  #send(request: FakeRequest): void {
+    const { topic, queueId, batch, sysFlag, bornTimestamp, flag, properties } = readSendRequest(request.head)
+    const one = { flag, properties, body: request.body }
+    const messages = (batch ? decodeBatch(request.body) : [one]).map(message => ({
+      ...message,
+      sysFlag,
+      bornTimestamp,
+    }))
+    const send: FakeSend = {
+      request,
+      topic,
+      queueId,
+      batch,
+      messages,
+      store: (which = messages.map((_, index) => index)) => {
+        const offsets = which.map(index => this.store(topic, queueId, messages[index]!).queueOffset)
+        return offsets[0] ?? -1
+      },
+      answerStored: firstOffset =>
+        request.answer({
+          ext: [
+            ['queueId', queueId],
+            ['queueOffset', firstOffset],
+          ],
+        }),
+    }
+    this.sends.push(send)
+    this.onSend(send)
+  }
+
+  #pull(request: FakeRequest, queue: FakeQueue, offset: number): void {
+    this.pulls++
+    const end = endOf(queue)
+    const found = queue.messages.filter(message => message.queueOffset >= offset).slice(0, 32)
+    const moved = offset < queue.minOffset || offset > end
+    const messages = moved ? [] : found
+    const nextOffset = moved ? (offset < queue.minOffset ? queue.minOffset : end) : offset + messages.length
+    request.answer({
+      code: moved
+        ? ResponseCode.PULL_OFFSET_MOVED
+        : messages.length > 0
+          ? ResponseCode.SUCCESS
+          : ResponseCode.PULL_NOT_FOUND,
+      ext: [
+        ['nextBeginOffset', nextOffset],
+        ['minOffset', queue.minOffset],
+        ['maxOffset', end],
+      ],
+      body: Buffer.concat(messages.map(encodeStored)),
+    })
+  }
+}
+
+function endOf(queue: FakeQueue): number {
+  return (queue.messages.at(-1)?.queueOffset ?? queue.minOffset - 1) + 1
+}
+
+export class FakeCluster {
+  readonly name: string
+  readonly nameServer: { host: string; port: number }
+  readonly brokers: FakeBroker[]
+  attributes: Record<string, string> = {}
+  perm = 6
+  /** Topics that were made by request. */
+  readonly made: { broker: string; ext: Record<string, string> }[] = []
+
+  constructor(name: string, brokers = 1) {
+    this.name = name
+    this.nameServer = { host: name, port: 9876 }
+    this.brokers = Array.from(
+      { length: brokers },
+      (_, index) => new FakeBroker(this, `${name}-${'abc'[index]}`, `${name}:${10_911 + index}`),
+    )
+  }
+
+  get broker(): FakeBroker {
+    return this.brokers[0]!
+  }
+
+  makeTopic(topic: string, queues: number): void {
+    for (const broker of this.brokers) broker.makeTopic(topic, queues)
+  }
+
+  connect(network: FakeNetwork): void {
+    network.serve(`${this.name}:9876`, request => this.#serve(request))
+    for (const broker of this.brokers) network.serve(broker.address, request => broker.serve(request))
+  }
+
+  disconnect(network: FakeNetwork): void {
+    network.stop(`${this.name}:9876`)
+    for (const broker of this.brokers) network.stop(broker.address)
+  }
+
+  #serve(request: FakeRequest): void {
+    const { code, ext } = decodeHeader(request.head)
+    const data = (broker: FakeBroker) => ({
+      brokerName: broker.name,
+      cluster: this.name,
+      brokerAddrs: { 0: broker.address },
+    })
+    if (code === RequestCode.GET_BROKER_CLUSTER_INFO) {
+      const brokerAddrTable = Object.fromEntries(this.brokers.map(broker => [broker.name, data(broker)]))
+      return request.answer({ body: Buffer.from(JSON.stringify({ brokerAddrTable })) })
+    }
+    const having = this.brokers.filter(broker => broker.topics.has(ext.get('topic') ?? ''))
+    if (having.length === 0) return request.answer({ code: ResponseCode.TOPIC_NOT_EXIST })
+    const queueDatas = having.map(broker => {
+      const queues = broker.topics.get(ext.get('topic') ?? '')!.length
+      return { brokerName: broker.name, readQueueNums: queues, writeQueueNums: queues, perm: this.perm }
+    })
+    request.answer({ body: Buffer.from(JSON.stringify({ brokerDatas: having.map(data), queueDatas })) })
+  }
+}

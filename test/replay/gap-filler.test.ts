@@ -1,0 +1,239 @@
+// Gaps of a lane, filled from the source; given up only on the source's proof.
+
+import test from 'ava'
+import { encodeProperties } from '../../codec/index.ts'
+import { Account, type LostCause } from '../../replay/account.ts'
+import { BodyMemory, payloadOf, propertiesOf } from '../../replay/body.ts'
+import { Cluster } from '../../replay/cluster.ts'
+import { GapFiller } from '../../replay/gap-filler.ts'
+import { hashOf } from '../../replay/place.ts'
+import { PlaceQueue } from '../../replay/place-queue.ts'
+import { Turns } from '../../replay/turns.ts'
+import { WaitError } from '../../replay/wait-error.ts'
+import { FakeEnvironment, type FakeRequest } from '../support/fake-environment.ts'
+import { FakeCluster } from './fake-cluster.ts'
+import { BORN, bodyWith, placeAt, propertiesWith } from './sample.ts'
+
+/** A lane's queue beside a source queue that holds these many messages; all places are gaps. */
+function lab(stored: number, places = stored, memoryLimit = 1_000_000, turns = 64) {
+  const environment = new FakeEnvironment()
+  const source = new FakeCluster('paris')
+  source.makeTopic('orders', 1)
+  source.connect(environment.network)
+  const { broker } = source
+  const queue = new PlaceQueue()
+  const memory = new BodyMemory(memoryLimit)
+  const account = new Account()
+  const lost: string[] = []
+  for (let offset = 0; offset < stored; offset++)
+    broker.store('orders', 0, {
+      bornTimestamp: BORN,
+      properties: propertiesWith(`KEY${offset}`),
+      body: Buffer.from(`body ${offset}`),
+    })
+  for (let offset = 0; offset < places; offset++) {
+    queue.push(placeAt(offset), 1, undefined)
+    account.accepted(false)
+  }
+  const filler = new GapFiller(
+    environment.clock,
+    {
+      cluster: new Cluster(environment, [source.nameServer]),
+      topic: 'orders',
+      queueId: 0,
+      address: () => broker.address,
+      turns: new Turns(turns),
+    },
+    queue,
+    memory,
+    account,
+    (index: number, cause: LostCause) => {
+      lost.push(`${queue.queueOffset(index)} ${cause}`)
+      account.lost(cause, false)
+      queue.done(index)
+    },
+  )
+  const fill = async () => {
+    let outcome: string | undefined
+    filler.fill()?.then(
+      () => {
+        outcome = 'filled'
+      },
+      (error: Error) => {
+        outcome = error instanceof WaitError ? `${error.message}: ${error.detail}` : error.message
+      },
+    )
+    await environment.settled()
+    return outcome
+  }
+  const textAt = (index: number) => {
+    const body = queue.body(index)
+    return body && payloadOf(body).join('')
+  }
+  const bodies = () => Array.from({ length: queue.span }, (_, index) => textAt(index))
+  return { environment, broker, queue, memory, account, lost, filler, fill, bodies, textAt }
+}
+
+test('a gap is filled with what was sent, and is counted as queued', async t => {
+  const { account, memory, queue, fill, bodies, lost } = lab(3)
+  t.is(await fill(), 'filled')
+  t.deepEqual(bodies(), ['body 0', 'body 1', 'body 2'])
+  t.deepEqual(propertiesOf(queue.body(1)!), propertiesWith('KEY1'))
+  t.deepEqual([account.queued, account.inGap, account.readBack], [3, 0, 3])
+  t.deepEqual(lost, [])
+  t.true(memory.used > 0)
+})
+
+test('one round reads several stretches of the lane, and no more than its window', async t => {
+  const { broker, fill, bodies } = lab(2_000)
+  t.is(await fill(), 'filled')
+  t.is(broker.pulls, 8)
+  const filled = bodies()
+  t.deepEqual(
+    filled.slice(0, 256),
+    Array.from({ length: 256 }, (_, index) => `body ${index}`),
+  )
+  t.true(filled.slice(256).every(body => body === undefined))
+})
+
+test('what is done or has its body is not read', async t => {
+  const { broker, queue, fill, bodies } = lab(100)
+  for (let index = 0; index < 100; index++)
+    if (index < 40) queue.setBody(index, bodyWith('here'))
+    else if (index < 90) queue.done(index)
+  const offsets: string[] = []
+  broker.intercept = ({ head }) => {
+    offsets.push(/queueOffset\W+(\d+)/.exec(head.bytes.toString('latin1'))![1]!)
+    return false
+  }
+  t.is(await fill(), 'filled')
+  t.deepEqual(offsets, ['90'])
+  t.deepEqual(
+    bodies().slice(90),
+    Array.from({ length: 10 }, (_, index) => `body ${90 + index}`),
+  )
+  t.is(await fill(), undefined)
+})
+
+test('what lies below the oldest offset of the source is lost, as expired', async t => {
+  const { broker, queue, account, fill, lost, bodies } = lab(5)
+  broker.expire('orders', 0, 3)
+  t.is(await fill(), 'filled')
+  t.deepEqual(lost, ['0 expired', '1 expired', '2 expired'])
+  t.is(queue.span, 2)
+  await fill()
+  t.deepEqual(bodies(), ['body 3', 'body 4'])
+  t.is(account.acked, 5)
+})
+
+test('where another message stands at its offset it is lost, as the source’s', async t => {
+  const { broker, fill, lost, bodies } = lab(4)
+  const { messages } = broker.queue('orders', 0)
+  messages[1] = { ...messages[1]!, properties: propertiesWith('ANOTHER') }
+  messages[2] = { ...messages[2]!, bornTimestamp: BORN + 1 }
+  t.is(await fill(), 'filled')
+  t.deepEqual(lost, ['1 source', '2 source'])
+  t.deepEqual(bodies(), ['body 0', undefined, undefined, 'body 3'])
+})
+
+test('what cannot be had without such a proof is waited for', async t => {
+  const { environment, broker, queue, fill, lost } = lab(0, 3)
+  // Right after its ack a message cannot be read yet: that is not worth saying.
+  t.is(await fill(), undefined)
+  await environment.pass(20)
+  for (let offset = 0; offset < 2; offset++)
+    broker.store('orders', 0, { bornTimestamp: BORN, properties: propertiesWith(`KEY${offset}`) })
+  t.is(await fill(), 'filled')
+  t.is(queue.body(2), undefined)
+  for (let waited = 0; waited < 5_000; waited += 20) {
+    t.is(await fill(), undefined, `after ${waited} ms`)
+    await environment.pass(20)
+  }
+  t.regex(
+    (await fill())!,
+    /does not let the lane read what was acked in orders queue 0: offset 2; the queue has 0 to 1/,
+  )
+  t.deepEqual(lost, [])
+})
+
+test('a source that refuses or breaks off is waited for, and asked again', async t => {
+  const { broker, fill, lost, bodies } = lab(2)
+  broker.intercept = request => {
+    request.answer({ code: 16, remark: 'not readable' })
+    return true
+  }
+  t.regex((await fill())!, /reading orders queue 0 was refused with code 16: not readable/)
+  broker.intercept = request => {
+    request.breakOff()
+    return true
+  }
+  t.regex((await fill())!, /connection reset/)
+  t.deepEqual(lost, [])
+  broker.intercept = () => false
+  t.is(await fill(), 'filled')
+  t.deepEqual(bodies(), ['body 0', 'body 1'])
+})
+
+test('while memory is full only what the head needs is read and kept', async t => {
+  const { broker, memory, queue, fill, bodies, textAt } = lab(200, 200, 100)
+  memory.keepAnyway(bodyWith('x'.repeat(200)))
+  t.is(await fill(), 'filled')
+  t.is(broker.pulls, 1)
+  t.is(bodies().filter(body => body !== undefined).length, 1)
+  t.is(await fill(), undefined)
+  memory.letGo(queue.done(0)!)
+  queue.trim()
+  t.is(await fill(), 'filled')
+  t.is(textAt(0), 'body 1')
+})
+
+test('no more than so many questions are asked of the source at a time', async t => {
+  const { environment, filler, broker } = lab(2_000, 2_000, 1_000_000, 3)
+  const held: FakeRequest[] = []
+  broker.intercept = request => {
+    held.push(request)
+    return true
+  }
+  const round = filler.fill()
+  await environment.settled()
+  t.is(held.length, 3)
+  broker.intercept = () => false
+  for (const request of held) broker.serve(request)
+  await environment.settled()
+  await round
+  t.is(broker.pulls, 8)
+})
+
+test('who asks while a round is under way gets that round', async t => {
+  const { environment, filler, broker } = lab(3)
+  const first = filler.fill()
+  t.is(filler.fill(), first)
+  await environment.settled()
+  await first
+  t.is(broker.pulls, 1)
+  t.is(filler.fill(), undefined)
+})
+
+test('a place that is done while its round is under way stays done', async t => {
+  const { environment, filler, queue, account } = lab(3)
+  const round = filler.fill()
+  queue.done(1)
+  account.replicated(false)
+  await environment.settled()
+  await round
+  t.true(queue.isDone(1))
+  t.is(queue.body(1), undefined)
+  t.deepEqual([account.queued, account.inGap], [2, 0])
+})
+
+test('the same offset in two epochs is each its own message', async t => {
+  const { broker, queue, account, fill, lost } = lab(1)
+  const later = placeAt(0, { hash: hashOf(Buffer.from('LATER'), []) })
+  queue.push(later, 2, undefined)
+  account.accepted(false)
+  broker.queue('orders', 0).messages[0]!.properties = encodeProperties([['UNIQ_KEY', 'LATER']])
+  t.is(await fill(), 'filled')
+  t.deepEqual(lost, ['0 source'])
+  t.is(queue.span, 1)
+  t.is(propertiesOf(queue.body(0)!).toString(), 'UNIQ_KEY\u0001LATER\u0002')
+})

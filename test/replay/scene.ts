@@ -1,0 +1,192 @@
+// A gateway's replay between two fake clusters, from the ack to the remote queue, over crashes and restarts.
+//
+// The source stores what a test lets it store and in what order; the test says when each ack comes. Topic `orders`.
+
+import type { StoredMessage } from '../../codec/index.ts'
+import { firstValue } from '../../replay/check.ts'
+import { type AckedMessage, Message } from '../../replay/message.ts'
+import { hashOf, PlaceFlag } from '../../replay/place.ts'
+import { Replay } from '../../replay/replay.ts'
+import { Send } from '../../replay/send.ts'
+import type { SourceBroker } from '../../replay/source-broker.ts'
+import { FakeEnvironment } from '../support/fake-environment.ts'
+import type { Random } from '../support/random.ts'
+import { FakeCluster, type FakeSend } from './fake-cluster.ts'
+import { BORN, own, propertiesWith } from './sample.ts'
+
+export const TOPIC = 'orders'
+export const FOLDER = '/data/brokers/paris-a'
+
+export interface SceneOptions {
+  sourceQueues?: number
+  remoteQueues?: number
+  bodyMemory?: number
+  random?: Random
+}
+
+export class Scene {
+  readonly source = new FakeCluster('paris')
+  readonly remote = new FakeCluster('rome')
+  readonly relayed: string[] = []
+  /** Called when an ack is relayed. */
+  onRelay: () => void = () => {}
+  environment: FakeEnvironment
+  replay!: Replay
+  broker!: SourceBroker
+  readonly #options: SceneOptions
+
+  private constructor(options: SceneOptions) {
+    this.#options = options
+    this.environment = new FakeEnvironment(options.random)
+    this.source.makeTopic(TOPIC, options.sourceQueues ?? 2)
+    this.remote.makeTopic(TOPIC, options.remoteQueues ?? 2)
+  }
+
+  static async open(options: SceneOptions = {}): Promise<Scene> {
+    const scene = new Scene(options)
+    await scene.start()
+    return scene
+  }
+
+  /** What the remote has of a queue, in its order. */
+  arrived(queueId = 0): string[] {
+    return this.remote.broker.texts(TOPIC, queueId)
+  }
+
+  forward(queueId = 0): Sending {
+    return new Sending(this, queueId)
+  }
+
+  /** Messages that are stored and acked at once. */
+  send(texts: readonly string[], queueId = 0, more: Partial<StoredMessage> = {}): void {
+    for (const text of texts) this.forward(queueId).store(text, more).ack()
+  }
+
+  /** Keeps the remote's sends from now on, unanswered and not stored. */
+  holdSends(): FakeSend[] {
+    const held: FakeSend[] = []
+    this.remote.broker.onSend = send => void held.push(send)
+    return held
+  }
+
+  /** The remote takes everything again. */
+  takeSends(): void {
+    this.remote.broker.onSend = send => send.answerStored(send.store())
+  }
+
+  /** The remote refuses every send, before it is stored. */
+  refuseSends(code: number, remark = ''): void {
+    this.remote.broker.onSend = send => send.request.answer({ code, remark })
+  }
+
+  async until(what: string, condition: () => boolean): Promise<void> {
+    await this.environment.until(what, condition)
+  }
+
+  async allDone(): Promise<void> {
+    await this.until('nothing waits', () => this.broker.account.queued + this.broker.account.inGap === 0)
+  }
+
+  async close(): Promise<void> {
+    let closed = false
+    const closing = this.replay.close().then(() => {
+      closed = true
+    })
+    await this.until('it is closed', () => closed)
+    await closing
+  }
+
+  /** Ends without a word, and starts again. */
+  async crash(powerCut = false): Promise<void> {
+    this.environment = this.environment.afterCrash(powerCut)
+    await this.start()
+  }
+
+  async restart(): Promise<void> {
+    await this.close()
+    await this.crash()
+  }
+
+  async start(): Promise<void> {
+    const { environment, source, remote } = this
+    source.connect(environment.network)
+    remote.connect(environment.network)
+    this.replay = new Replay(environment, {
+      dataDir: '/data',
+      source: [source.nameServer],
+      remote: [remote.nameServer],
+      group: 'tee',
+      bodyMemory: this.#options.bodyMemory ?? 1_000_000,
+      bornTimestampTolerance: 1_000,
+      sendGiveUpTimeout: 10_000,
+      topicSync: 'create',
+    })
+    await this.replay.open()
+    this.broker = await this.replay.broker('paris-a', 'paris', 0, source.broker.address)
+    await environment.settled()
+  }
+}
+
+/** A send through the gateway. */
+export class Sending {
+  readonly stored: StoredMessage[] = []
+  /** Whether it was given up. */
+  givenUp = false
+  readonly #scene: Scene
+  readonly #send = new Send()
+
+  constructor(scene: Scene, queueId: number) {
+    this.#scene = scene
+    this.#send.topic = TOPIC
+    this.#send.queueId = queueId
+    this.#send.givenUp = () => {
+      this.givenUp = true
+    }
+    scene.broker.forwarded(this.#send)
+  }
+
+  /** The source has it; its text is its key, too. */
+  store(text: string, more: Partial<StoredMessage> = {}): this {
+    const { source } = this.#scene
+    const message = { bornTimestamp: BORN, body: Buffer.from(text), properties: propertiesWith(text), ...more }
+    this.stored.push(source.broker.store(TOPIC, more.queueId ?? Math.max(0, this.#send.queueId), message))
+    return this
+  }
+
+  ack(): void {
+    const { broker } = this.#scene
+    const [first] = this.stored as [StoredMessage]
+    const inBatch = this.stored.length > 1
+    for (const stored of this.stored) {
+      const { flag, sysFlag, properties, body } = stored
+      const message = inBatch ? new Message(flag, sysFlag, own(properties), own(body)) : this.#send
+      if (message === this.#send) {
+        this.#send.flag = flag
+        this.#send.sysFlag = sysFlag
+        this.#send.setProperties(own(properties), 0, properties.length, false)
+        this.#send.addPayload(own(body), 0, body.length)
+      }
+      this.#setPlace(message, stored, inBatch)
+      broker.acked(TOPIC, first.queueId, message)
+    }
+    broker.answered(this.#send, first.queueId)
+    broker.whenWritten(() => {
+      this.#scene.relayed.push(first.body.toString())
+      this.#scene.onRelay()
+    })
+  }
+
+  refuse(): void {
+    this.#scene.broker.refused(this.#send)
+  }
+
+  #setPlace(message: AckedMessage, stored: StoredMessage, inBatch: boolean): void {
+    const uniqKey = firstValue(stored.properties, 'UNIQ_KEY')
+    message.queueOffset = stored.queueOffset
+    message.commitLogOffset = stored.commitLogOffset
+    message.bornTimestamp = stored.bornTimestamp
+    message.ackedAt = this.#scene.environment.clock.now()
+    message.hash = hashOf(uniqKey, [stored.body])
+    message.placeFlags = (inBatch ? PlaceFlag.BATCH_MEMBER : 0) | (uniqKey === undefined ? PlaceFlag.PAYLOAD_HASH : 0)
+  }
+}

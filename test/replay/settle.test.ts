@@ -1,0 +1,148 @@
+// What of ours stands in a remote queue.
+
+import test from 'ava'
+import {
+  bindOf,
+  encodeMember,
+  encodeProperties,
+  encodeStamp,
+  memberBytes,
+  type OriginStamp,
+  SysFlag,
+} from '../../codec/index.ts'
+import { Cluster } from '../../replay/cluster.ts'
+import { arrived, placeKey, StoppedError, stampOf } from '../../replay/settle.ts'
+import { FakeEnvironment } from '../support/fake-environment.ts'
+import { FakeCluster } from './fake-cluster.ts'
+import { storedAt } from './sample.ts'
+
+const ORIGIN = { gateway: 'gw', broker: 'paris-a', queueId: 3 }
+const stamp = (queueOffset: number, more: Partial<OriginStamp> = {}): OriginStamp => ({
+  ...{ ...ORIGIN, group: 'tee', path: ['paris'], epoch: 'e1', queueOffset, topic: '', bornTimestamp: 5, bind: 'KEY' },
+  ...more,
+})
+const stamped = (of: OriginStamp, key = 'KEY') =>
+  encodeProperties([
+    ['UNIQ_KEY', key],
+    ['TEE_ORIGIN', encodeStamp(of)],
+  ])
+
+function lab() {
+  const environment = new FakeEnvironment()
+  const remote = new FakeCluster('rome')
+  remote.makeTopic('orders', 1)
+  remote.connect(environment.network)
+  const { broker } = remote
+  const cluster = new Cluster(environment, [remote.nameServer])
+  const read = async (from: number, isStopped = () => false) => {
+    let ended = false
+    const reading = arrived(environment.clock, cluster, broker.address, 'orders', 0, from, ORIGIN, isStopped)
+    reading
+      .catch(() => {})
+      .finally(() => {
+        ended = true
+      })
+    await environment.until('it is read', () => ended)
+    return reading
+  }
+  const store = (properties: Buffer) => broker.store('orders', 0, { properties })
+  return { environment, broker, read, store }
+}
+
+test('the set of our stamps from a known end on, in whatever order they stand, and the end', async t => {
+  const { read, store } = lab()
+  for (const offset of [0, 1, 2]) store(stamped(stamp(offset)))
+  for (const offset of [7, 5, 6]) store(stamped(stamp(offset)))
+  store(stamped(stamp(5, { epoch: 'e2' })))
+  const { places, end } = await read(3)
+  t.deepEqual([...places], [placeKey('e1', 7), placeKey('e1', 5), placeKey('e1', 6), placeKey('e2', 5)])
+  t.is(end, 7)
+})
+
+test('stamps of another gateway, broker or queue are not ours, nor is what has none', async t => {
+  const { read, store } = lab()
+  store(stamped(stamp(1, { gateway: 'gw2' })))
+  store(stamped(stamp(2, { broker: 'paris-b' })))
+  store(stamped(stamp(3, { queueId: 0 })))
+  store(Buffer.alloc(0))
+  store(stamped(stamp(4)))
+  const { places, end } = await read(0)
+  t.deepEqual([...places], [placeKey('e1', 4)])
+  t.is(end, 5)
+})
+
+test('a stamp that does not fit its message is none: it was copied', async t => {
+  const { read, store } = lab()
+  store(stamped(stamp(1), 'ANOTHER'))
+  t.is((await read(0)).places.size, 0)
+  t.is(stampOf(storedAt(0, { properties: stamped(stamp(1), 'ANOTHER') })), undefined)
+  t.is(stampOf(storedAt(0, { properties: stamped(stamp(1)) }))?.queueOffset, 1)
+})
+
+test('all is read where more stands than one answer holds, also where the beginning has expired', async t => {
+  const { broker, read, store } = lab()
+  for (let offset = 0; offset < 200; offset++) store(stamped(stamp(offset)))
+  t.is((await read(0)).places.size, 200)
+  broker.expire('orders', 0, 90)
+  const { places, end } = await read(0)
+  t.is(places.size, 110)
+  t.is(end, 200)
+})
+
+test('an empty queue has nothing, and its end does not go back', async t => {
+  const { broker, read } = lab()
+  t.deepEqual(await read(0), { places: new Set(), unstamped: new Map(), end: 0 })
+  broker.expire('orders', 0, 50)
+  t.is((await read(0)).end, 50)
+  t.is((await read(60)).end, 60)
+})
+
+test('nothing is read before what the broker had received is executed, and can be read', async t => {
+  const { environment, broker, read, store } = lab()
+  const started = environment.clock.now()
+  broker.dispatchBehind = 10
+  let readAt = 0
+  broker.intercept = ({ head }) => {
+    if (head.code !== 11) return false
+    t.is(broker.dispatchBehind, 0)
+    readAt ||= environment.clock.now()
+    return false
+  }
+  store(stamped(stamp(1)))
+  t.is((await read(0)).places.size, 1)
+  t.true(readAt >= started + 1_000 + 8 * 20, `${readAt - started}`)
+})
+
+test('a stamp that is bound to the payload fits, also where the broker gave its message a key', t => {
+  const body = Buffer.from('a body')
+  const bind = bindOf(undefined, [body])
+  t.is(stampOf(storedAt(0, { body, properties: stamped(stamp(1, { bind }), 'GIVEN') }))?.queueOffset, 1)
+  t.is(stampOf(storedAt(0, { properties: stamped(stamp(1, { bind }), 'GIVEN') })), undefined)
+})
+
+test('stamps are found within a batch that the topic keeps whole', async t => {
+  const { broker, read } = lab()
+  const members = [4, 5, 6].map(offset => stamped(stamp(offset)))
+  const body = Buffer.alloc(members.reduce((sum, properties) => sum + memberBytes(0, properties.length), 0))
+  let at = 0
+  for (const properties of members) at = encodeMember(body, at, 0, [], 0, properties)
+  broker.store('orders', 0, { body, sysFlag: SysFlag.INNER_BATCH | SysFlag.NEED_UNWRAP })
+  t.deepEqual([...(await read(0)).places], [placeKey('e1', 4), placeKey('e1', 5), placeKey('e1', 6)])
+})
+
+test('reading ends where the gateway stops, also while the remote is waited for', async t => {
+  const { broker, read } = lab()
+  await t.throwsAsync(
+    read(0, () => true),
+    { instanceOf: StoppedError },
+  )
+  broker.intercept = ({ head }) => {
+    if (head.code === 28) broker.dispatchBehind = 10
+    return false
+  }
+  let asked = 0
+  await t.throwsAsync(
+    read(0, () => ++asked > 5),
+    { instanceOf: StoppedError },
+  )
+})
