@@ -90,10 +90,12 @@ async function demo(argv: string[]): Promise<number> {
   if (unknown !== undefined) throw new FatalError(ExitCode.usage, `demo does not know ${unknown}; see demo --help`)
   const seconds = argv.find(argument => argument.startsWith('--seconds='))?.slice('--seconds='.length)
   const { runDemo } = await import('../demo/demo.ts')
-  return runDemo({
+  const code = await runDemo({
     embedded: argv.includes('--embedded'),
     ...(seconds === undefined ? {} : { seconds: Number(seconds) }),
   })
+  // What was being started when it was interrupted must not keep it.
+  process.exit(code)
 }
 
 function load(argv: string[]): Config {

@@ -32,7 +32,7 @@ export interface DemoOptions {
   seconds?: number
 }
 
-/** Runs it; resolves with the exit code. */
+/** Runs it; resolves with the exit code. What was being started when it was interrupted ends with the process. */
 export async function runDemo({ embedded, seconds = 8 }: DemoOptions): Promise<number> {
   const missing = missingTools()
   const real = !embedded && missing === undefined
@@ -47,16 +47,19 @@ export async function runDemo({ embedded, seconds = 8 }: DemoOptions): Promise<n
     })()
     return ending
   }
+  const interrupt = new AbortController()
   const interrupted = new Promise<number>(resolve => {
     const onSignal = () => {
       say('\ninterrupted: ending what was started')
+      interrupt.abort()
       void end().then(() => resolve(130))
     }
     process.once('SIGINT', onSignal).once('SIGTERM', onSignal)
     undo.push(() => void process.off('SIGINT', onSignal).off('SIGTERM', onSignal))
   })
-  const run = scenario(real, seconds, undo).catch(async error => {
-    if (ending === undefined) say(`demo: ${(error as Error).message}`)
+  const run = scenario(real, seconds, undo, interrupt.signal).catch(error => {
+    if (interrupt.signal.aborted) return interrupted
+    say(`demo: ${(error as Error).message}`)
     return 1
   })
   const code = await Promise.race([run, interrupted])
@@ -64,7 +67,12 @@ export async function runDemo({ embedded, seconds = 8 }: DemoOptions): Promise<n
   return code
 }
 
-async function scenario(real: boolean, outageSeconds: number, undo: (() => unknown)[]): Promise<number> {
+async function scenario(
+  real: boolean,
+  outageSeconds: number,
+  undo: (() => unknown)[],
+  signal: AbortSignal,
+): Promise<number> {
   const start = async (name: string): Promise<Cluster> => {
     say(`starting cluster ${name}`)
     const cluster = real
@@ -80,6 +88,7 @@ async function scenario(real: boolean, outageSeconds: number, undo: (() => unkno
       return result.value
     }),
   )) as [Cluster, Cluster]
+  signal.throwIfAborted()
   const dataDir = await mkdtemp(join(tmpdir(), 'rocketmq-tee-demo-'))
   undo.push(() => rm(dataDir, { recursive: true, force: true }))
   const argv = [
@@ -95,26 +104,29 @@ async function scenario(real: boolean, outageSeconds: number, undo: (() => unkno
   const gateway = new Gateway(loadConfig({ argv, env: {}, readFile: () => '' }), silentLogger)
   undo.push(() => gateway.stop())
   await gateway.start()
+  signal.throwIfAborted()
   say(`gateway serves: nameServer=${gateway.nameServerAddress} admin=${gateway.adminAddress}`)
 
   const environment = realEnvironment(silentLogger)
   const producer = new Producer(environment, gateway.nameServerAddress, TOPIC, BODY_BYTES)
   undo.push(() => producer.end())
   await producer.connect()
-  const screen = new Screen(gateway, producer)
+  const screen = new Screen(gateway, producer, signal)
   undo.push(() => screen.end())
   producer.start(RATE)
-  await screen.show('remote up', 4_000, () => screen.replicated > RATE)
+  await screen.show('remote up', Promise.all([sleep(4_000), screen.replicates(RATE)]))
   const [broker] = remote.brokers
   screen.event(`stopping the remote broker for ${outageSeconds} s; the producer goes on`)
-  await broker!.stop()
-  await screen.show('remote down', outageSeconds * 1_000)
+  await screen.show('stopping', broker!.stop())
+  await screen.show('remote down', sleep(outageSeconds * 1_000))
   screen.event('starting the remote broker again')
-  await broker!.start()
-  await screen.show('remote back', 3_000)
-  await producer.stop()
-  await screen.drain(DRAIN_TIMEOUT)
-  screen.end()
+  // The producer goes on, so that the queue is as good as empty when a tenth of a second of its messages is left.
+  await screen.drain(broker!.start().then(() => screen.fewerWait(RATE / 10)))
+  await screen.show('remote back', sleep(3_000))
+  await screen.show(
+    'last ones',
+    producer.stop().then(() => screen.fewerWait(1)),
+  )
 
   say(`producer: sent=${producer.sent} acked=${producer.acked.size} failed=${producer.failed}`)
   say('reading both clusters')
@@ -127,28 +139,47 @@ async function scenario(real: boolean, outageSeconds: number, undo: (() => unkno
   return holds(proof) ? 0 : 1
 }
 
-/** The live line: rewritten in a terminal, otherwise one a second. */
+/** The live line: rewritten in a terminal, otherwise one a second. Once interrupted, all that it shows throws at its end. */
 class Screen {
   readonly #gateway: Gateway
   readonly #producer: Producer
+  readonly #signal: AbortSignal
   #timer: NodeJS.Timeout | undefined
-  #most = 0
+  #drawOnce: () => void = () => {}
+  /** The most messages that waited since the bar is shown. */
+  #most = 1
 
-  constructor(gateway: Gateway, producer: Producer) {
+  constructor(gateway: Gateway, producer: Producer, signal: AbortSignal) {
     this.#gateway = gateway
     this.#producer = producer
+    this.#signal = signal
   }
 
-  /** Shows the line for so long, and on until the condition holds. */
-  async show(phase: string, ms: number, holds: () => boolean = () => true): Promise<void> {
-    this.#draw(() => this.#line(phase))
-    await sleep(ms)
-    for (const deadline = Date.now() + DRAIN_TIMEOUT; !holds() && Date.now() < deadline; ) await sleep(50)
-    this.end()
+  /** Shows the line until this is done. */
+  show(phase: string, work: Promise<unknown>): Promise<void> {
+    return this.#during(work, () => this.#line(phase))
   }
 
-  get replicated(): number {
-    return this.#sum(({ totals }) => totals.replicated)
+  /** Resolves when so many messages are replicated, at the latest after a minute: the proof tells then. */
+  async replicates(messages: number): Promise<void> {
+    const deadline = Date.now() + DRAIN_TIMEOUT
+    while (this.#replicated < messages && Date.now() < deadline) await sleep(50)
+  }
+
+  /** Throws where so many still wait after a minute. */
+  async fewerWait(messages: number): Promise<void> {
+    const deadline = Date.now() + DRAIN_TIMEOUT
+    while (this.#waiting >= messages) {
+      if (Date.now() > deadline)
+        throw new Error(`${this.#waiting} messages still wait after ${DRAIN_TIMEOUT / 1000} s with the remote up`)
+      await sleep(50)
+    }
+  }
+
+  /** Shows how the queue gets shorter, from the most that waits in the meantime, until this is done. */
+  async drain(work: Promise<unknown>): Promise<void> {
+    await this.#during(work, () => this.#bar())
+    if (!process.stdout.isTTY) say(this.#bar())
   }
 
   event(text: string): void {
@@ -156,30 +187,30 @@ class Screen {
     say(text)
   }
 
-  /** Shows a bar until everything acked is done. */
-  async drain(timeoutMs: number): Promise<void> {
-    this.#most = Math.max(1, this.#waiting)
-    this.#draw(() => this.#bar())
-    const deadline = Date.now() + timeoutMs
-    while (this.#waiting > 0) {
-      if (Date.now() > deadline) throw new Error(`${this.#waiting} messages still wait after ${timeoutMs / 1000} s`)
-      await sleep(50)
-    }
-    this.end()
-    say(this.#bar())
-  }
-
   end(): void {
     if (this.#timer === undefined) return
     clearInterval(this.#timer)
     this.#timer = undefined
-    if (process.stdout.isTTY) process.stdout.write('\n')
+    if (!process.stdout.isTTY) return
+    this.#drawOnce()
+    process.stdout.write('\n')
   }
 
-  #draw(line: () => string): void {
+  async #during(work: Promise<unknown>, line: () => string): Promise<void> {
     this.end()
-    const draw = () => (process.stdout.isTTY ? process.stdout.write(`\r\x1b[2K${line()}`) : say(line()))
-    this.#timer = setInterval(draw, process.stdout.isTTY ? 100 : 1_000)
+    this.#drawOnce = () => (process.stdout.isTTY ? process.stdout.write(`\r\x1b[2K${line()}`) : say(line()))
+    this.#drawOnce()
+    this.#timer = setInterval(this.#drawOnce, process.stdout.isTTY ? 100 : 1_000)
+    try {
+      await work
+    } finally {
+      this.end()
+    }
+    this.#signal.throwIfAborted()
+  }
+
+  get #replicated(): number {
+    return this.#sum(({ totals }) => totals.replicated)
   }
 
   get #waiting(): number {
@@ -198,14 +229,18 @@ class Screen {
     const lag = Math.max(0, ...[...this.#gateway.replay.brokers.values()].map(broker => broker.lagMs)) / 1000
     const queued = this.#sum(account => account.queued)
     const gap = this.#sum(account => account.inGap)
-    return `${phase.padEnd(11)}  sent ${this.#producer.sent}  acked ${this.#producer.acked.size}  replicated ${this.replicated}  queued ${queued}  in gap ${gap}  lag ${lag.toFixed(1)} s`
+    return `${phase.padEnd(11)}  sent ${this.#producer.sent}  acked ${this.#producer.acked.size}  replicated ${this.#replicated}  queued ${queued}  in gap ${gap}  lag ${lag.toFixed(1)} s`
   }
 
   #bar(): string {
-    const done = 1 - this.#waiting / this.#most
+    const waiting = this.#waiting
+    this.#most = Math.max(this.#most, waiting)
+    const done = 1 - waiting / this.#most
     const width = 40
     const filled = Math.round(done * width)
-    return `queue drains [${'#'.repeat(filled)}${'.'.repeat(width - filled)}] ${(done * 100).toFixed(0).padStart(3)} %  ${this.#waiting} left`
+    return `queue drains [${'#'.repeat(filled)}${'.'.repeat(width - filled)}] ${Math.floor(done * 100)
+      .toString()
+      .padStart(3)} %  ${waiting} of ${this.#most} left`
   }
 }
 
