@@ -11,6 +11,8 @@
 import { crc32 } from 'node:zlib'
 
 export const STAMP_PROPERTY = 'TEE_ORIGIN'
+/** What the connector that RocketMQ users have today puts in its place: the clusters that a message has been in. */
+export const CONNECTOR_ORIGIN_PROPERTY = 'REPLICATOR-BORN-SOURCE'
 const VERSION = '1'
 const FIELDS = 11
 /** The fields before bind. */

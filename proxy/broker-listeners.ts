@@ -39,6 +39,7 @@ interface Ports {
 export class BrokerListeners {
   readonly table = new AddressTable()
   readonly sessions = new Set<Session>()
+  #draining = false
   readonly #options: BrokerListenersOptions
   readonly #ports = new Map<number, Promise<Ports>>()
   #learning: Promise<unknown> = Promise.resolve()
@@ -57,7 +58,10 @@ export class BrokerListeners {
     return learnt
   }
 
-  closeAccepting(): void {
+  /** Takes no more connections; those that are there, or are just coming, end when their sends are answered. */
+  drain(): void {
+    this.#draining = true
+    for (const session of this.sessions) session.drain()
     for (const ports of this.#ports.values())
       void ports.then(
         ({ main, vip }) => {
@@ -172,5 +176,6 @@ export class BrokerListeners {
     this.sessions.add(session)
     session.start()
     client.resume()
+    if (this.#draining) session.drain()
   }
 }

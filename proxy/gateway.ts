@@ -153,8 +153,7 @@ export class Gateway {
     const deadline = Date.now() + this.#config.drainTimeout
     for (const timer of this.#timers) clearTimeout(timer)
     this.#nameServer.closeAccepting()
-    this.#brokers.closeAccepting()
-    for (const session of this.#brokers.sessions) session.drain()
+    this.#brokers.drain()
     while (this.#brokers.sessions.size > 0 && Date.now() < deadline)
       await new Promise(resolve => setTimeout(resolve, 20))
     for (const session of this.#brokers.sessions) session.close('drain-timeout')

@@ -146,9 +146,15 @@ export class Session {
   #fromClient(chunk: Buffer): void {
     if (this.#closed || (this.#draining && this.#requests.atBoundary)) return
     const out: Buffer[] = []
+    const waiting = this.#pending.size
     try {
       this.#requests.push(chunk, out)
     } catch (error) {
+      // The sends of this chunk do not go on: nobody has to wait for them.
+      for (const [opaque, send] of [...this.#pending].slice(waiting)) {
+        this.#context.broker.refused(send)
+        this.#pending.delete(opaque)
+      }
       return this.#malformed('client', error as Error)
     }
     if (!writeAll(this.#source, out) || this.#pendingBytes > this.#context.pendingBytesMax) this.#pauseClient()
@@ -232,6 +238,7 @@ export class Session {
     try {
       tee(send, this.#answer, Date.now(), remoteCluster(), this.#tee)
     } catch (error) {
+      if (!(error instanceof CodecError)) throw error
       // The broker took a batch whose members cannot be cut apart; it may have stored something else than was meant.
       log.error(
         { topic: send.topic, err: error },
@@ -239,6 +246,7 @@ export class Session {
       )
       broker.unanswered()
     }
+    this.#answered = undefined
     if (this.#teed === 0) return broker.refused(send)
     broker.answered(send, this.#answer.queueId)
     if (this.#holdingSince > 0) return
@@ -268,6 +276,7 @@ export class Session {
 
   /** A send is waited for no longer; its answer may still come. */
   #gaveUp(send: Send): void {
+    if (this.#closed) return
     this.#pendingBytes -= send.frameBytes
     this.#givenUpBytes += send.frameBytes
     if (this.#givenUpBytes > this.#context.pendingBytesMax) {

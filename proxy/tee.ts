@@ -4,6 +4,7 @@
 
 import {
   bindOf,
+  CONNECTOR_ORIGIN_PROPERTY,
   decodeBatch,
   decodeStamp,
   Properties,
@@ -20,9 +21,6 @@ import {
   type Send,
   type SkipReason,
 } from '../replay/index.ts'
-
-/** Property of the connector that RocketMQ users have today: clusters that a message has been in. */
-const CONNECTOR_ORIGIN = 'REPLICATOR-BORN-SOURCE'
 
 /** Where the messages of an accepted send go. */
 export interface TeeSink {
@@ -107,8 +105,8 @@ class Look {
         case 16:
           if (properties.nameIs('TIMER_DELIVER_MS')) this.delayed = true
           break
-        case CONNECTOR_ORIGIN.length:
-          if (properties.nameIs(CONNECTOR_ORIGIN)) this.connectorOrigin = properties.value
+        case CONNECTOR_ORIGIN_PROPERTY.length:
+          if (properties.nameIs(CONNECTOR_ORIGIN_PROPERTY)) this.connectorOrigin = properties.value
           break
       }
     }

@@ -5,6 +5,7 @@
 
 import {
   bindOf,
+  CONNECTOR_ORIGIN_PROPERTY,
   decodeStamp,
   encodeMemberFrame,
   encodeSendHead,
@@ -28,6 +29,8 @@ export const BATCH_MESSAGES_MAX = 1_000
 export const BATCH_BYTES_MAX = 1024 * 1024
 /** What a broker may add to a message's properties: MSG_REGION, TRACE_ON, CLUSTER, UNIQ_KEY. */
 const BROKER_PROPERTIES_BYTES = 512
+/** A message with less than this has room for its stamp: it has some 200 bytes, with the longest names less than 1,024. */
+export const UNSTAMPED_BYTES_MIN = PROPERTIES_BYTES_MAX - BROKER_PROPERTIES_BYTES - 1_024
 
 export interface Outgoing {
   place: QueuedPlace
@@ -66,23 +69,28 @@ export function stamp(stamper: Stamper, place: QueuedPlace, body: Body): Outgoin
   let ownEnd = body.propertiesEnd
   let uniqKey: string | undefined
   let old: string | undefined
+  let path = NOWHERE
+  let been = NOWHERE
   walk.walk(own, ownStart, ownEnd)
   while (walk.next()) {
     if (uniqKey === undefined && walk.nameIs('UNIQ_KEY')) uniqKey = walk.value
     else if (old === undefined && walk.nameIs(STAMP_PROPERTY)) old = walk.value
+    else if (walk.nameIs(CONNECTOR_ORIGIN_PROPERTY)) been = walk.value.split(',')
   }
   const bind = bindOf(uniqKey, uniqKey === undefined ? payloadOf(body) : [])
-  let been = NOWHERE
   if (old !== undefined) {
     const before = decodeStamp(old)
-    if (before?.bind === bind) been = before.path
+    if (before?.bind === bind) {
+      path = before.path
+      been = [...been, ...path]
+    }
     own = withoutProperties(own.subarray(ownStart, ownEnd), name => name === STAMP_PROPERTY)
     ownStart = 0
     ownEnd = own.length
   }
   const text = encodeStamp({
     group,
-    path: been.includes(sourceCluster) ? been : [...been, sourceCluster],
+    path: path.includes(sourceCluster) ? path : [...path, sourceCluster],
     gateway,
     broker,
     epoch: stamper.epochId(place.epoch),

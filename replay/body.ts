@@ -5,6 +5,8 @@
 // from the source; and with it everything that comes for a while, for a gap of a few messages costs as much to fill as
 // a long one.
 
+const NONE = Buffer.alloc(0)
+
 export interface Body {
   flag: number
   sysFlag: number
@@ -41,6 +43,13 @@ export function copyPayload({ payloadBytes, payloadStart, payloadEnd, payloadRes
   let next = at + payloadBytes.copy(out, at, payloadStart, payloadEnd)
   if (payloadRest !== undefined) for (const part of payloadRest) next += part.copy(out, next)
   return next
+}
+
+/** Lets go of its bytes: whoever still holds the message does not hold them. */
+export function dropBody(body: Body): void {
+  body.propertyBytes = body.payloadBytes = NONE
+  body.propertiesStart = body.propertiesEnd = body.payloadStart = body.payloadEnd = 0
+  body.payloadRest = undefined
 }
 
 /** What a kept body costs beside its chunks: the object that holds it. */
@@ -81,6 +90,7 @@ export class BodyMemory {
   letGo(body: Body): void {
     this.used -= OBJECT_BYTES
     this.#each(body, -1)
+    dropBody(body)
   }
 
   #each({ propertyBytes, payloadBytes, payloadRest }: Body, change: 1 | -1): void {

@@ -70,6 +70,8 @@ export class Journal {
   #buffered = 0
   #flushing = false
   #dirty = false
+  /** The next place begins a segment. */
+  #startAfresh = false
   #failed = false
   #retryAt = 0
   #cancelSync: (() => void) | undefined
@@ -147,7 +149,7 @@ export class Journal {
     place.sequence = this.sequence++
     if (!this.#flushing) {
       this.#flushing = true
-      this.#environment.clock.soon(() => this.#flush())
+      this.#environment.clock.soon(() => this.flush())
     }
     const segment = this.#segment()
     let topicNumber = this.#topics.get(topic)
@@ -188,8 +190,16 @@ export class Journal {
     }
   }
 
+  /** Writes what was appended so far, now. */
+  flush(): void {
+    if (this.#buffered > 0) this.#write()
+    if (!this.#flushing) return
+    this.#flushing = false
+    this.onWritten()
+  }
+
   async sync(): Promise<void> {
-    this.#flush()
+    this.flush()
     this.#cancelSync?.()
     this.#cancelSync = undefined
     const file = this.#file
@@ -203,8 +213,7 @@ export class Journal {
         error => {
           this.#fail('sync', error as Error)
           // What was not synced may be a hole now: places behind it would not be found.
-          if (this.#file === file) this.#endSegment()
-          this.#current = undefined
+          if (this.#file === file) this.#startAfresh = true
         },
       )
     return this.#syncing
@@ -217,7 +226,9 @@ export class Journal {
   }
 
   #segment(): Segment {
-    if (this.#current !== undefined && this.#current.bytes + this.#buffered < SEGMENT_BYTES) return this.#current
+    const current = this.#current
+    if (current !== undefined && !this.#startAfresh && current.bytes + this.#buffered < SEGMENT_BYTES) return current
+    this.#startAfresh = false
     // What is buffered belongs to the segment that it was encoded for; who waits for it is called with the rest.
     if (this.#buffered > 0) this.#write()
     if (this.#file !== undefined) this.#endSegment()
@@ -250,13 +261,6 @@ export class Journal {
     const larger = Buffer.allocUnsafe(this.#buffer.length * 2)
     this.#buffer.copy(larger, 0, 0, this.#buffered)
     this.#buffer = larger
-  }
-
-  #flush(): void {
-    if (this.#buffered > 0) this.#write()
-    if (!this.#flushing) return
-    this.#flushing = false
-    this.onWritten()
   }
 
   #write(): void {

@@ -5,7 +5,7 @@
 // second path. What becomes of a request is decided by the answer table; what is unclear is found out before anything is
 // sent again. A lane that cannot go on waits, says so once, and tries again; it disturbs nobody else.
 
-import { type Frame, readSendAnswer, remarkOf } from '../codec/index.ts'
+import { type Frame, type FrameHead, readSendAnswer, remarkOf } from '../codec/index.ts'
 import type { Account, LostCause } from './account.ts'
 import { meaningOf } from './answer.ts'
 import { Backoff } from './backoff.ts'
@@ -75,7 +75,8 @@ export class Lane {
   /** After a refused batch: how many messages a request may have, until so many are done. */
   #most = Number.POSITIVE_INFINITY
   #mostFor = 0
-  /** Answers of an unclear code to the head, and what its broker had stored at the first of them. */
+  /** The head that was answered unclearly, by its sequence, how often, and what its broker had stored at the first. */
+  #unclearHead = -1
   #unclearAnswers = 0
   #storedBefore = 0
   /** The message that is a dead letter unless it is found to have arrived, and why. */
@@ -128,6 +129,12 @@ export class Lane {
     this.releasedEnd = Math.max(this.releasedEnd, place.queueOffset + 1)
     if (isLate) this.expectLate(epoch, place.queueOffset)
     this.queue.insert(place, epoch)
+  }
+
+  /** A place from before this start that is done, behind one that is not: the next cursor has to name it, too. */
+  restoreDone(place: Place, epoch: number): void {
+    this.#doneEnd.set(epoch, Math.max(this.#doneEnd.get(epoch) ?? 0, place.queueOffset + 1))
+    this.queue.insert(place, epoch, true)
   }
 
   /** A place was journaled that comes behind higher ones: the cursor's mark must not cover it. */
@@ -291,6 +298,7 @@ export class Lane {
       this.#done(index)
     }
     this.queue.trim()
+    this.#fewerInParts(found)
     this.#unclear = false
     target.end = end
     environment.log.info(
@@ -352,19 +360,13 @@ export class Lane {
       case 'stored':
         remote.stored.set(target.broker, (remote.stored.get(target.broker) ?? 0) + 1)
         if (messages[0]!.stamp === '') account.totals.unstamped++
-        return this.#stored(messages.length, readSendAnswer(answer.head)?.queueOffset)
+        return this.#stored(messages.length, answer.head)
       case 'dead':
         if (messages.length === 1) return this.#deadLetter(messages[0]!, refusal)
         return this.#inParts(1, messages.length)
       case 'unclear':
         this.#unclear = true
-        if (this.#isHopeless(remote.stored.get(target.broker) ?? 0)) {
-          if (messages.length > 1) return this.#inParts(messages.length >> 1, messages.length)
-          // Whether it arrived all the same is found out first.
-          this.#hopeless = { sequence: messages[0]!.place.sequence, reason: refusal }
-          return
-        }
-        throw new WaitError('the remote answers so that the outcome is unclear', refusal)
+        return this.#unclearAnswer(messages, remote.stored.get(target.broker) ?? 0, refusal)
       case 'again':
         throw new WaitError('the remote does not take it now', refusal)
       case 'wait':
@@ -377,23 +379,35 @@ export class Lane {
   #inParts(most: number, messages: number): void {
     this.#most = most
     this.#mostFor = messages
-    this.#unclearAnswers = 0
+    this.#unclearHead = -1
   }
 
   /** So many of them are done. */
   #fewerInParts(count: number): void {
-    this.#unclearAnswers = 0
     this.#mostFor -= count
     if (this.#mostFor <= 0) this.#most = Number.POSITIVE_INFINITY
   }
 
-  /** Whether the head was answered unclearly so often while its broker stored others that it is the head's own fault. */
-  #isHopeless(stored: number): boolean {
-    if (this.#unclearAnswers++ === 0) this.#storedBefore = stored
-    return this.#unclearAnswers >= UNCLEAR_TRIES && stored > this.#storedBefore
+  /** After three in a row a batch is halved; one message is at fault itself, where its broker stored others meanwhile. */
+  #unclearAnswer(messages: readonly Outgoing[], stored: number, refusal: string): void {
+    const { sequence } = messages[0]!.place
+    if (sequence !== this.#unclearHead) {
+      this.#unclearHead = sequence
+      this.#unclearAnswers = 0
+      this.#storedBefore = stored
+    }
+    if (++this.#unclearAnswers >= UNCLEAR_TRIES) {
+      if (messages.length > 1) return this.#inParts(messages.length >> 1, messages.length)
+      if (stored > this.#storedBefore) {
+        // Whether it arrived all the same is found out first.
+        this.#hopeless = { sequence, reason: refusal }
+        return
+      }
+    }
+    throw new WaitError('the remote answers so that the outcome is unclear', refusal)
   }
 
-  #stored(count: number, remoteOffset: number | undefined): void {
+  #stored(count: number, answer: FrameHead): void {
     const { account } = this.#context
     let left = count
     for (let index = 0; left > 0; index++) {
@@ -404,6 +418,7 @@ export class Lane {
     }
     this.queue.trim()
     this.#fewerInParts(count)
+    const remoteOffset = readSendAnswer(answer)?.queueOffset
     if (remoteOffset !== undefined) this.#remoteQueue!.end = remoteOffset + count
   }
 

@@ -6,8 +6,6 @@ import type { Body } from './body.ts'
 import type { Place } from './place.ts'
 import type { Releasable } from './release.ts'
 
-const NONE = Buffer.alloc(0)
-
 /** Its lane, as far as ack and release have to know it. */
 export interface Destination {
   readonly topic: string
@@ -52,11 +50,4 @@ export class Message implements AckedMessage {
     this.payloadBytes = payload
     this.payloadEnd = payload.length
   }
-}
-
-/** Lets go of the bytes of a message that is not kept: it is read back when its turn comes. */
-export function dropBody(body: Body): void {
-  body.propertyBytes = body.payloadBytes = NONE
-  body.propertiesStart = body.propertiesEnd = body.payloadStart = body.payloadEnd = 0
-  body.payloadRest = undefined
 }

@@ -57,8 +57,9 @@ export class PlaceQueue {
    * Puts a place, without a body, where its epoch and offset belong. Meant for places that come nearly in order, as a
    * journal has them: it goes there step by step from the end.
    */
-  insert(place: Place, epoch: number): void {
+  insert(place: Place, epoch: number, done = false): void {
     this.push(place, epoch, undefined)
+    if (done) this.done(this.span - 1)
     for (let index = this.span - 1; index > 0 && this.#isBefore(index, index - 1); index--) this.#swap(index, index - 1)
   }
 
@@ -139,6 +140,7 @@ export class PlaceQueue {
       swap(one.chunk.numbers, one.at * NUMBERS + i, other.chunk.numbers, other.at * NUMBERS + i)
     swap(one.chunk.hashes, one.at, other.chunk.hashes, other.at)
     swap(one.chunk.flags, one.at, other.chunk.flags, other.at)
+    swap(one.chunk.done, one.at, other.chunk.done, other.at)
   }
 
   #entry(index: number): { chunk: Chunk; at: number } {

@@ -28,9 +28,9 @@ export interface Outstanding {
 }
 
 class Queue<M extends Releasable> {
-  readonly outstanding = new Fifo<Outstanding>()
+  readonly outstanding = new Fifo<Outstanding>(isSettled)
   /** In order of acks, and in order of offsets. */
-  readonly byAck = new Fifo<M>()
+  readonly byAck = new Fifo<M>(isReleased)
   readonly byOffset: M[] = []
   releasedEnd = -1
 }
@@ -82,6 +82,8 @@ export class Release<M extends Releasable> {
     send.settled = true
     const topic = this.#topics.get(send.topic)
     if (topic === undefined) return
+    if (send.queueId < 0) topic.anyQueue.oneIsGone()
+    else topic.queues.get(send.queueId)?.outstanding.oneIsGone()
     if (send.queueId >= 0 && send.queueId === queueId) this.#pump(topic, queueId)
     else for (const id of topic.queues.keys()) this.#pump(topic, id)
     this.#forgetUnused(send.topic, topic)
@@ -93,10 +95,7 @@ export class Release<M extends Releasable> {
       const old: Outstanding[] = []
       take(topic.anyQueue, before, old)
       for (const { outstanding } of topic.queues.values()) take(outstanding, before, old)
-      for (const send of old) {
-        send.settled = true
-        givenUp(send)
-      }
+      for (const send of old) givenUp(send)
       if (old.length > 0) for (const id of topic.queues.keys()) this.#pump(topic, id)
       this.#forgetUnused(name, topic)
     }
@@ -112,7 +111,7 @@ export class Release<M extends Releasable> {
   #topic(name: string): Topic<M> {
     let topic = this.#topics.get(name)
     if (topic === undefined) {
-      topic = { anyQueue: new Fifo(), queues: new Map() }
+      topic = { anyQueue: new Fifo<Outstanding>(isSettled), queues: new Map() }
       this.#topics.set(name, topic)
     }
     return topic
@@ -132,20 +131,14 @@ export class Release<M extends Releasable> {
     const queue = queues.get(queueId)
     if (queue === undefined) return
     const oldest = Math.min(oldestOf(queue.outstanding), oldestOf(anyQueue))
-    if (queue.byOffset.length === 0) {
-      // A client may name any number of queues that do not exist.
-      if (queue.releasedEnd < 0 && queue.outstanding.first === undefined) queues.delete(queueId)
-      return
-    }
+    // A client may name any number of queues that do not exist.
+    if (queue.releasedEnd < 0 && queue.byOffset.length === 0 && queue.outstanding.first === undefined)
+      queues.delete(queueId)
     // The highest offset that may go; all acked below it go with it.
     let limit = -1
-    for (
-      let first = queue.byAck.first;
-      first !== undefined && (first.released || first.before <= oldest);
-      first = queue.byAck.first
-    ) {
-      if (!first.released) limit = Math.max(limit, first.queueOffset)
-      queue.byAck.shift()
+    for (let { first } = queue.byAck; first !== undefined && first.before <= oldest; { first } = queue.byAck) {
+      limit = Math.max(limit, first.queueOffset)
+      first.released = true
     }
     let count = 0
     for (const message of queue.byOffset) {
@@ -154,6 +147,7 @@ export class Release<M extends Releasable> {
       const late = queueOffset < queue.releasedEnd
       if (!late) queue.releasedEnd = queueOffset + 1
       message.released = true
+      queue.byAck.oneIsGone()
       count++
       this.#release(message, late)
     }
@@ -166,17 +160,23 @@ export class Release<M extends Releasable> {
   }
 }
 
+function isSettled({ settled }: Outstanding): boolean {
+  return settled
+}
+
+function isReleased({ released }: Releasable): boolean {
+  return released
+}
+
 function oldestOf(outstanding: Fifo<Outstanding>): number {
-  while (outstanding.first?.settled) outstanding.shift()
   return outstanding.first?.forwarded ?? Number.POSITIVE_INFINITY
 }
 
-/** Moves to `old` those that are not settled and have a smaller number. */
+/** Moves to `old` those that have a smaller number; they count as settled. */
 function take(outstanding: Fifo<Outstanding>, before: number, old: Outstanding[]): void {
-  for (let { first } = outstanding; first !== undefined && (first.settled || first.forwarded < before); ) {
-    if (!first.settled) old.push(first)
-    outstanding.shift()
-    first = outstanding.first
+  for (let { first } = outstanding; first !== undefined && first.forwarded < before; { first } = outstanding) {
+    first.settled = true
+    old.push(first)
   }
 }
 
@@ -188,12 +188,26 @@ function insert<M extends Releasable>(sorted: M[], message: M): void {
   else sorted.splice(at, 0, message)
 }
 
-/** First in, first out; an array's own shift moves everything. */
+/**
+ * First in, first out, of what is not gone; an array's own shift moves everything. What is gone behind one that stays is
+ * not kept for long: a source that answers one send never, and thousands behind it, must not fill the memory.
+ */
 class Fifo<T> {
-  #items: (T | undefined)[] = []
+  readonly #isGone: (item: T) => boolean
+  #items: T[] = []
   #head = 0
+  #gone = 0
+
+  constructor(isGone: (item: T) => boolean) {
+    this.#isGone = isGone
+  }
 
   get first(): T | undefined {
+    while (this.#head < this.#items.length && this.#isGone(this.#items[this.#head]!)) this.#head++
+    if (this.#head > 0 && this.#head === this.#items.length) {
+      this.#items = []
+      this.#head = this.#gone = 0
+    }
     return this.#items[this.#head]
   }
 
@@ -201,14 +215,9 @@ class Fifo<T> {
     this.#items.push(item)
   }
 
-  shift(): void {
-    this.#items[this.#head++] = undefined
-    if (this.#head === this.#items.length) {
-      this.#items = []
-      this.#head = 0
-    } else if (this.#head > 1024 && this.#head * 2 > this.#items.length) {
-      this.#items = this.#items.slice(this.#head)
-      this.#head = 0
-    }
+  oneIsGone(): void {
+    if (++this.#gone < 1024 || this.#gone * 2 < this.#items.length) return
+    this.#items = this.#items.filter(item => !this.#isGone(item))
+    this.#head = this.#gone = 0
   }
 }

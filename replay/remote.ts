@@ -113,11 +113,24 @@ export class Remote {
       if (route !== undefined) return route
       throw new WaitError(`topic ${topic} is not at the remote, and topicSync is off`)
     }
+    return this.#makeMissing(topic, source, sourceBroker, all, route).catch(error => {
+      // Where the topic is, lanes go on; the others are tried again with the next route.
+      if (route === undefined) throw error
+      this.#environment.log.debug({ topic, reason: (error as Error).message }, 'a topic cannot be made at the remote')
+      return route
+    })
+  }
+
+  async #makeMissing(
+    topic: string,
+    source: Cluster,
+    sourceBroker: string,
+    all: Route,
+    route: Route | undefined,
+  ): Promise<Route> {
     const shape = await shapeAt(source, topic, sourceBroker)
-    if (shape === undefined) {
-      if (route !== undefined) return route
+    if (shape === undefined)
       throw new WaitError(`topic ${topic} is not at the remote, and its shape cannot be asked of the source`)
-    }
     const made = await makeMissing(this.cluster, topic, shape, all, route)
     if (made > 0)
       this.#environment.log.info(

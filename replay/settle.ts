@@ -14,6 +14,7 @@ import {
   STAMP_PROPERTY,
   type StoredMessage,
 } from '../codec/index.ts'
+import { UNSTAMPED_BYTES_MIN } from './batcher.ts'
 import { firstValue, unpacked } from './check.ts'
 import { type Clock, sleep } from './clock.ts'
 import type { Cluster } from './cluster.ts'
@@ -38,7 +39,7 @@ export function placeKey(epochId: string, queueOffset: number): string {
 export interface Arrived {
   /** Places of the origin. */
   places: Set<string>
-  /** Messages without any stamp, as `traceKey` has them, and how many of each. */
+  /** Messages without any stamp and without room for one, as `traceKey` has them, and how many of each. */
   unstamped: Map<string, number>
   /** Where the reading ended. */
   end: number
@@ -73,7 +74,11 @@ export async function arrived(
       const stamp = stampOf(message)
       if (stamp?.gateway === origin.gateway && stamp.broker === origin.broker && stamp.queueId === origin.queueId) {
         places.add(placeKey(stamp.epoch, stamp.queueOffset))
-      } else if (findProperty(message.properties, STAMP_PROPERTY) === undefined) {
+      } else if (
+        // Any other is not ours, whatever it says.
+        message.properties.length >= UNSTAMPED_BYTES_MIN &&
+        findProperty(message.properties, STAMP_PROPERTY) === undefined
+      ) {
         const uniqKey = firstValue(message.properties, 'UNIQ_KEY')
         // Under both, for the key may be one that a 5.x broker gave it.
         for (const key of uniqKey === undefined ? [undefined] : [undefined, uniqKey]) {

@@ -4,15 +4,15 @@
 // answer holds back later ones of its queue until `sendGiveUpTimeout`, whether its connection lives or not.
 
 import { Account, type SkipReason } from './account.ts'
-import type { BodyMemory } from './body.ts'
+import { type BodyMemory, dropBody } from './body.ts'
 import type { Cluster } from './cluster.ts'
 import { Cursor, type QueueMark, type QueueState } from './cursor.ts'
 import { DeadLetters } from './dead-letters.ts'
 import type { Environment } from './environment.ts'
 import { Journal } from './journal.ts'
 import { Lane, type LaneContext } from './lane.ts'
-import { type AckedMessage, dropBody } from './message.ts'
-import { type Outstanding, Release } from './release.ts'
+import type { AckedMessage } from './message.ts'
+import { Release } from './release.ts'
 import type { Remote } from './remote.ts'
 import type { Send } from './send.ts'
 import { Turns } from './turns.ts'
@@ -127,7 +127,10 @@ export class SourceBroker {
       (topic, queueId, place, { epoch }) => {
         const mark = marks.get(`${topic}\n${queueId}\n${epoch}`)
         if (slot !== undefined && place.sequence < slot.sequence) {
-          if (mark !== undefined && isDone(mark, place.queueOffset)) return false
+          if (mark !== undefined && isDone(mark, place.queueOffset)) {
+            if (place.queueOffset >= mark.mark) this.#lanes.get(topic)?.get(queueId)?.restoreDone(place, epoch)
+            return false
+          }
           covered++
         }
         this.account.accepted(false)
@@ -163,7 +166,8 @@ export class SourceBroker {
   }
 
   /** A send was answered, and has no messages that are to be replicated. */
-  refused(send: Outstanding): void {
+  refused(send: Send): void {
+    dropBody(send)
     this.#release.settled(send, send.queueId)
   }
 
@@ -186,6 +190,8 @@ export class SourceBroker {
 
   /** All messages of a send are acked; they are in this queue. */
   answered(send: Send, queueId: number): void {
+    // The members have what they need of it.
+    if (send.batch) dropBody(send)
     send.lane = this.#lane(send.topic, queueId)
     this.#answered.push(send)
   }
@@ -271,6 +277,8 @@ export class SourceBroker {
   }
 
   async #checkpoint(): Promise<void> {
+    // A place that is appended and not yet with its lane would be below the mark of those that are done.
+    this.journal.flush()
     const { sequence, nextSegmentId, oldestEpoch } = this.journal
     const queues: QueueState[] = [...this.#allLanes()].map(lane => ({
       topic: lane.topic,

@@ -269,3 +269,20 @@ test(
     t.deepEqual(keysIn(remote, topic), keysIn(source, topic))
   }),
 )
+
+test(
+  'a send that came in one chunk with a malformed frame does not go on, and holds up nobody',
+  withLab(async (t, { source, remote, here, connect }) => {
+    const [bad, good] = [await connect(), await connect()]
+    bad.socket.write(Buffer.concat([frameOf({ ...sendRequest(keyed('never')), opaque: 1 }), Buffer.alloc(8)]))
+    await bad.closed
+    const sent = Array.from({ length: 5 }, (_, i) => good.request(sendRequest(keyed(`k-${i}`))))
+    for (const { code } of await Promise.all(sent)) t.is(code, 0)
+    const begun = Date.now()
+    await here.done(5)
+    t.true(Date.now() - begun < 5_000, 'it did not wait for sendGiveUpTimeout')
+    t.deepEqual(keysIn(remote, topic), keysIn(source, topic))
+    t.false(keysIn(source, topic).flat().includes('never'))
+    t.is(here.metric('unresolved_messages_total'), 0)
+  }),
+)

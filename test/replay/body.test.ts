@@ -1,8 +1,8 @@
 // The memory of bodies: counted by the chunks that they keep.
 
 import test from 'ava'
-import { BodyMemory, copyPayload, payloadLength, payloadOf } from '../../replay/body.ts'
-import { dropBody, Message } from '../../replay/message.ts'
+import { BodyMemory, copyPayload, dropBody, payloadLength, payloadOf } from '../../replay/body.ts'
+import { Message } from '../../replay/message.ts'
 import { seededRandom } from '../support/random.ts'
 import { own } from './sample.ts'
 

@@ -256,16 +256,31 @@ test('a sync that fails is counted and said, stops nobody, and is the last of it
   await write(environment, journal, 1)
   environment.fileSystem.fault = one => (one === 'sync' ? new Error('bad disk') : undefined)
   await environment.pass(100)
-  // That one, and the one that ends the segment.
-  t.is(journal.errors, 2)
+  t.is(journal.errors, 1)
   t.true(journal.failed)
   t.is(environment.log.said('journal failure')[0]?.fields.operation, 'sync')
   environment.fileSystem.fault = () => undefined
   await write(environment, journal, 2)
   await environment.pass(100)
   t.is(segments(environment).length, 2)
-  // What no sync reached is gone with the power; what was written to the fresh segment is not.
-  t.is((await open(environment.afterCrash(true))).found.length, 1)
+  t.is((await open(environment.afterCrash())).found.length, 2)
+})
+
+test('a place that comes while a sync fails is written all the same, and so are those behind it', async t => {
+  const environment = new FakeEnvironment()
+  const { journal } = await open(environment)
+  await write(environment, journal, 1)
+  let came = false
+  environment.fileSystem.fault = operation => {
+    if (operation !== 'sync' || came) return undefined
+    came = true
+    journal.append('orders', 0, placeAt(2))
+    return new Error('bad disk')
+  }
+  await environment.pass(200)
+  t.true(came)
+  await write(environment, journal, 3)
+  t.is((await open(environment.afterCrash())).found.length, 3)
 })
 
 /** A journal with one segment of the start before, whose places 1 and 2 are not done. */

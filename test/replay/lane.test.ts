@@ -2,6 +2,7 @@
 
 import test from 'ava'
 import { decodeStamp, encodeProperties, encodeStamp, findProperty, RequestCode } from '../../codec/index.ts'
+import type { FakeSend } from './fake-cluster.ts'
 import { propertiesWith } from './sample.ts'
 import { FOLDER, Scene, TOPIC } from './scene.ts'
 
@@ -508,4 +509,69 @@ test('one that was stored without an answer is found by its timestamp and hash, 
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0', 'm1'])
   t.is(scene.broker.account.totals.unstamped, 2)
+})
+
+test('unclear answers to one message do not count against the next', async t => {
+  const scene = await Scene.open()
+  let first = 0
+  let second = 0
+  scene.remote.broker.onSend = send => {
+    if (send.queueId === 1) return send.answerStored(send.store())
+    if (send.messages[0]!.body.toString() === 'm0') {
+      // The second try is stored, and answered unclearly all the same.
+      if (++first === 2) send.store()
+      return send.request.answer({ code: 1 })
+    }
+    if (++second === 1) return send.request.answer({ code: 1 })
+    send.answerStored(send.store())
+  }
+  const others = async (rounds: number) => {
+    for (let round = 0; round < rounds; round++) {
+      scene.send([`n${round}`], 1)
+      await scene.environment.pass(1_000)
+    }
+  }
+  scene.send(['m0'])
+  await others(10)
+  scene.send(['m1'])
+  await others(10)
+  await scene.allDone()
+  t.is(scene.broker.account.totals.deadLettered, 0)
+  t.deepEqual(scene.arrived(), ['m0', 'm1'])
+})
+
+test('batches that the remote finds too large get smaller, also where nothing else is stored', async t => {
+  const scene = await Scene.open()
+  scene.remote.disconnect(scene.environment.network)
+  scene.send(texts(0, 100))
+  await scene.environment.settled()
+  scene.remote.broker.onSend = send =>
+    send.messages.length > 10
+      ? send.request.answer({ code: 1, remark: 'java.lang.RuntimeException: message body size exceeded' })
+      : send.answerStored(send.store())
+  scene.remote.connect(scene.environment.network)
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), texts(0, 100))
+})
+
+test('a message that the connector brought from the remote is not sent back, though nobody knew when it was acked', async t => {
+  const scene = await Scene.open()
+  scene.send(['m0'], 0, { properties: propertiesWith('m0', [['REPLICATOR-BORN-SOURCE', 'genoa,rome']]) })
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), [])
+  t.deepEqual(scene.broker.account.totals.skipped, { loop: 1 })
+})
+
+test('a message at the remote that never had a stamp does not stand for one of ours', async t => {
+  const scene = await Scene.open()
+  scene.remote.broker.onSend = send => {
+    send.request.breakOff()
+    // A producer there says the same in the same millisecond.
+    const [{ bornTimestamp, body }] = send.messages as [FakeSend['messages'][number]]
+    scene.remote.broker.store(TOPIC, 0, { bornTimestamp, body, properties: propertiesWith('theirs') })
+    scene.takeSends()
+  }
+  scene.send(['ping'], 0, { properties: Buffer.alloc(0) })
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), ['ping', 'ping'])
 })

@@ -1,5 +1,7 @@
 // Release against a plain model, and each of its rules by an example. No lane, no journal.
 
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import test from 'ava'
 import fc from 'fast-check'
 import { type Outstanding, type Releasable, Release } from '../../replay/release.ts'
@@ -295,4 +297,61 @@ test('whatever is forwarded, stored, acked, refused and given up in whatever ord
     }),
     { seed: printedSeed(t), numRuns: 400 },
   )
+})
+
+/** Messages that stand behind one that stays are not kept: what holds them is gone after a collection. */
+async function kept(refs: readonly WeakRef<object>[]): Promise<number> {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  for (let turns = 0; turns < 3; turns++) {
+    await new Promise(resolve => setImmediate(resolve))
+    collect()
+  }
+  return refs.filter(ref => ref.deref() !== undefined).length
+}
+
+test('a send that is never answered does not keep the thousands behind it that are done', async t => {
+  const release = new Release<Message>(() => {})
+  const refs: WeakRef<object>[] = []
+  const send = (queueOffset: number) => {
+    const one = { topic: 'orders', queueId: 0, forwarded: -1, settled: false }
+    release.forwarded(one)
+    release.acked('orders', 0, { queueId: 0, queueOffset, before: -1, released: false })
+    release.settled(one, 0)
+    refs.push(new WeakRef(one))
+  }
+  send(0)
+  release.forwarded({ topic: 'orders', queueId: 0, forwarded: -1, settled: false })
+  for (let queueOffset = 1; queueOffset <= 10_000; queueOffset++) send(queueOffset)
+  t.is(release.waiting, 0)
+  const count = await kept(refs)
+  t.true(count <= 1_024, `${count} are kept`)
+})
+
+test('messages that were released out of the order of their acks are not kept', async t => {
+  const release = new Release<Message>(() => {})
+  const refs: WeakRef<object>[] = []
+  const forward = () => {
+    const one = { topic: 'orders', queueId: 0, forwarded: -1, settled: false }
+    release.forwarded(one)
+    return one
+  }
+  const ack = (one: Outstanding, queueOffset: number) => {
+    const message = { queueId: 0, queueOffset, before: -1, released: false }
+    refs.push(new WeakRef(message))
+    release.acked('orders', 0, message)
+    release.settled(one, 0)
+  }
+  ack(forward(), 0)
+  const lower = forward()
+  const some = Array.from({ length: 500 }, forward)
+  const last = forward()
+  some.forEach((one, index) => {
+    ack(one, 2 + index)
+  })
+  ack(lower, 1)
+  ack(last, 502)
+  ack(forward(), 503)
+  t.is(release.waiting, 0)
+  t.is(await kept(refs), 0)
 })

@@ -7,6 +7,8 @@ import { WaitError } from '../../replay/wait-error.ts'
 import { FakeEnvironment } from '../support/fake-environment.ts'
 import { FakeCluster } from './fake-cluster.ts'
 
+type Lab = ReturnType<typeof lab>
+
 function lab({ remoteBrokers = 1, topicSync = 'create' as RemoteOptions['topicSync'] } = {}) {
   const environment = new FakeEnvironment()
   const paris = new FakeCluster('paris')
@@ -155,3 +157,15 @@ test("the cluster's name is known from a cursor, or else asked", async t => {
   t.is(await another.remote.learnName('oslo'), 'oslo')
   t.is(another.remote.name, 'oslo')
 })
+
+for (const [what, breakIt] of [
+  ['the other master is down', ({ environment, rome }: Lab) => environment.network.stop(rome.brokers[1]!.address)],
+  ['the source cannot be asked', ({ environment, paris }: Lab) => paris.disconnect(environment.network)],
+] as const)
+  test(`a topic that only one of two masters has leads there where ${what}`, async t => {
+    const scene = lab({ remoteBrokers: 2 })
+    scene.rome.broker.makeTopic('orders', 2)
+    breakIt(scene)
+    t.is(await scene.choose(0), 'rome-a 0')
+    t.is(await scene.choose(1, 1), 'rome-a 1')
+  })
