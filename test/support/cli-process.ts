@@ -15,6 +15,13 @@ export class CliProcess {
   /** Its exit code, or the signal that ended it; once its output is read to the end. */
   readonly ended: Promise<number | string>
   readonly #child: ChildProcess
+  readonly #kill = () => {
+    try {
+      process.kill(-this.pid, 'SIGKILL')
+    } catch {
+      // Nothing of it is left.
+    }
+  }
 
   constructor(argv: readonly string[], env: NodeJS.ProcessEnv = process.env) {
     // A process group of its own, so that it can be told whether any of it is left.
@@ -23,7 +30,12 @@ export class CliProcess {
     this.#child.stderr!.setEncoding('utf8').on('data', text => {
       this.stderr += text
     })
-    this.ended = once(this.#child, 'close').then(([code, signal]) => code ?? signal)
+    // A test process that ends early takes it along.
+    process.once('exit', this.#kill)
+    this.ended = once(this.#child, 'close').then(([code, signal]) => {
+      process.off('exit', this.#kill)
+      return code ?? signal
+    })
   }
 
   get pid(): number {
@@ -64,11 +76,7 @@ export class CliProcess {
 
   /** Ends it in any case, with all that it started. */
   async end(): Promise<void> {
-    try {
-      process.kill(-this.pid, 'SIGKILL')
-    } catch {
-      // Nothing of it is left.
-    }
+    this.#kill()
     await this.ended
   }
 }
