@@ -63,6 +63,10 @@ export class FrameHead {
   extStart = 0
   extEnd = 0
 
+  get headerStart(): number {
+    return this.start + FRAME_PREFIX_BYTES
+  }
+
   get isResponse(): boolean {
     return (this.flag & FLAG_RESPONSE) !== 0
   }

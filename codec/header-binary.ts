@@ -8,7 +8,6 @@
 
 import { CodecError } from './codec-error.ts'
 import type { FrameHead } from './frame-head.ts'
-import { FRAME_PREFIX_BYTES } from './frame-head.ts'
 
 const OPAQUE_OFFSET = 5
 const FLAG_OFFSET = 9
@@ -16,8 +15,7 @@ const REMARK_OFFSET = 13
 const FIXED_BYTES = 21
 
 export function readBinaryHeader(head: FrameHead): void {
-  const { bytes, end } = head
-  const at = head.start + FRAME_PREFIX_BYTES
+  const { bytes, headerStart: at, end } = head
   if (end - at < FIXED_BYTES) {
     throw new CodecError('header', `binary header of ${end - at} bytes is shorter than its ${FIXED_BYTES} fixed bytes`)
   }

@@ -13,7 +13,6 @@
 import { isUtf8 } from 'node:buffer'
 import { CodecError } from './codec-error.ts'
 import type { FrameHead } from './frame-head.ts'
-import { FRAME_PREFIX_BYTES } from './frame-head.ts'
 
 const QUOTE = 0x22
 const COMMA = 0x2c
@@ -43,12 +42,12 @@ const EXT_FIELDS = 64
 const SERIALIZE_TYPE = 128
 
 function malformed(head: FrameHead, position: number, what: string): CodecError {
-  return new CodecError('header', `JSON header: ${what} at byte ${position - head.start - FRAME_PREFIX_BYTES}`)
+  return new CodecError('header', `JSON header: ${what} at byte ${position - head.headerStart}`)
 }
 
 export function readJsonHeader(head: FrameHead): void {
   const { bytes, end } = head
-  let at = skipSpace(bytes, head.start + FRAME_PREFIX_BYTES, end)
+  let at = skipSpace(bytes, head.headerStart, end)
   if (at >= end || bytes[at] !== BRACE_OPEN) throw malformed(head, at, 'no object')
   at = skipSpace(bytes, at + 1, end)
   let seen = 0
@@ -86,7 +85,7 @@ export function readJsonHeader(head: FrameHead): void {
   if (skipSpace(bytes, at + 1, end) !== end) throw malformed(head, at + 1, 'bytes behind the object')
   // Left out, code and flag are 0 to all brokers: fine in an answer, whose code 0 is success, but no request has it.
   if ((seen & OPAQUE) === 0 || ((seen & CODE) === 0 && !head.isResponse))
-    throw malformed(head, head.start + FRAME_PREFIX_BYTES, 'code or opaque is missing')
+    throw malformed(head, head.headerStart, 'code or opaque is missing')
 }
 
 function memberOf(bytes: Buffer, start: number, end: number): number {

@@ -143,7 +143,7 @@ export function asTwoWay(head: FrameHead, opaque: number): Buffer {
     .filter(edit => edit.start < edit.end)
     .sort((a, b) => a.start - b.start)
   const parts: Buffer[] = []
-  let from = head.start + FRAME_PREFIX_BYTES
+  let from = head.headerStart
   for (const edit of edits) {
     parts.push(text(from, edit.start), Buffer.from(edit.value))
     from = edit.end
