@@ -67,7 +67,7 @@ export function loadConfig({ argv, env, readFile }: ConfigSources): Config {
   const file = new Map<Key, Given>()
   let configFile: string | undefined
   const take = (into: Map<Key, Given>, key: string, text: string, where: string) => {
-    if (!isKey(key)) problems.push(`unknown key ${key} (${where}); did you mean ${nearest(key)}?`)
+    if (!isKey(key)) problems.push(`unknown key ${key} (${where}); ${hint(key)}`)
     else if (into.has(key))
       problems.push(`key ${key} is given twice (${into.get(key)!.where} and ${where}); give it once`)
     else into.set(key, { text: text.trim(), where })
@@ -216,10 +216,11 @@ function contradictions({ srcClusterAddr, destClusterAddr, communicationPort, na
 }
 
 /** The key that takes the fewest edits. */
-function nearest(name: string): string {
+/** The key that was meant, where one is like it: no more than a third of its letters differ. */
+function hint(name: string): string {
   let best: string = keys[0]!
   for (const key of keys) if (distance(name, key) < distance(name, best)) best = key
-  return best
+  return distance(name, best) * 3 <= best.length ? `did you mean ${best}?` : 'start --help lists the keys'
 }
 
 /** Levenshtein's, letter case aside. */

@@ -37,6 +37,11 @@ for (const [what, argv, expected] of [
     [...required, '--bodyMemroy=1MiB'],
     /unknown key bodyMemroy \(command line\); did you mean bodyMemory\?/,
   ],
+  [
+    'an unknown key that is like none',
+    [...required, '--foo=1'],
+    /unknown key foo \(command line\); start --help lists/,
+  ],
   ['a key twice', [...required, '--logLevel=info', '--logLevel=warn'], /logLevel is given twice/],
   [
     'a size without a known unit',
