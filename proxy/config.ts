@@ -215,8 +215,7 @@ function contradictions({ srcClusterAddr, destClusterAddr, communicationPort, na
   return problems
 }
 
-/** The key that takes the fewest edits. */
-/** The key that was meant, where one is like it: no more than a third of its letters differ. */
+/** Names the key that was meant, where one is like it: no more than a third of its letters differ. */
 function hint(name: string): string {
   let best: string = keys[0]!
   for (const key of keys) if (distance(name, key) < distance(name, best)) best = key

@@ -12,7 +12,7 @@ export interface Releasable {
   queueOffset: number
   /** Set here: sends with a smaller number were forwarded before this message's ack came. */
   before: number
-  /** Set here. */
+  /** Set here, of a message that had to wait. */
   released: boolean
 }
 
@@ -68,7 +68,6 @@ export class Release<M extends Releasable> {
     const queue = this.#queue(topic, queueId)
     if (message.queueOffset === queue.releasedEnd && queue.byOffset.length === 0) {
       queue.releasedEnd++
-      message.released = true
       this.#release(message, false)
       return
     }

@@ -116,10 +116,10 @@ async function scenario(
   producer.start(RATE)
   await screen.show('remote up', Promise.all([sleep(4_000), screen.replicates(RATE)]))
   const [broker] = remote.brokers
-  screen.event(`stopping the remote broker for ${outageSeconds} s; the producer goes on`)
+  say(`stopping the remote broker for ${outageSeconds} s; the producer goes on`)
   await screen.show('stopping', broker!.stop())
   await screen.show('remote down', sleep(outageSeconds * 1_000))
-  screen.event('starting the remote broker again')
+  say('starting the remote broker again')
   // The producer goes on, so that the queue is as good as empty when a tenth of a second of its messages is left.
   await screen.drain(broker!.start().then(() => screen.fewerWait(RATE / 10)))
   await screen.show('remote back', sleep(3_000))
@@ -182,11 +182,6 @@ class Screen {
     if (!process.stdout.isTTY) say(this.#bar())
   }
 
-  event(text: string): void {
-    this.end()
-    say(text)
-  }
-
   end(): void {
     if (this.#timer === undefined) return
     clearInterval(this.#timer)
@@ -197,7 +192,6 @@ class Screen {
   }
 
   async #during(work: Promise<unknown>, line: () => string): Promise<void> {
-    this.end()
     this.#drawOnce = () => (process.stdout.isTTY ? process.stdout.write(`\r\x1b[2K${line()}`) : say(line()))
     this.#drawOnce()
     this.#timer = setInterval(this.#drawOnce, process.stdout.isTTY ? 100 : 1_000)

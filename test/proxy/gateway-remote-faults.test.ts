@@ -10,13 +10,22 @@ import { Producer } from '../../proxy/demo/producer.ts'
 import { compare, holds, proofLine, readTopic } from '../../proxy/demo/proof.ts'
 import { silentLogger } from '../../proxy/logger.ts'
 import { realEnvironment } from '../../replay/index.ts'
-import { countIn, countsIn, type GatewayLab, keysIn, type LabOptions, sumOf, withLab } from '../support/gateway-lab.ts'
+import {
+  acked,
+  countIn,
+  countsIn,
+  type GatewayLab,
+  keyed,
+  keysIn,
+  type LabOptions,
+  sumOf,
+  topic,
+  withLab,
+} from '../support/gateway-lab.ts'
 import { seededRandom } from '../support/random.ts'
-import { type RawClient, until } from '../support/raw-client.ts'
-import { type Send, sendRequest } from './demo/broker-behaviour.ts'
+import { until } from '../support/raw-client.ts'
 
 const environment = realEnvironment(silentLogger)
-const topic = 'topic'
 const sends = { codes: [310, 320], topic }
 const RATE = 100
 
@@ -187,20 +196,6 @@ test(
 )
 
 // Topics of the remote
-
-function keyed(key: string, more: Partial<Send> = {}): Send {
-  return {
-    topic,
-    body: Buffer.from(`body of ${key}`),
-    ...more,
-    properties: [['KEYS', key], ['UNIQ_KEY', `U-${key}`], ...(more.properties ?? [])],
-  }
-}
-
-async function acked(t: ExecutionContext, client: RawClient, message: Send): Promise<void> {
-  const answer = await client.request(sendRequest(message))
-  t.is(answer.code, 0, answer.remark)
-}
 
 test(
   "a topic that the remote lacks is made there with the source's queue numbers, permission and type",

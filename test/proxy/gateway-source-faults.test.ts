@@ -1,33 +1,20 @@
 // What goes wrong at the source: answers out of order, refusals, sends whose outcome nobody is told. What was acked is at
 // the remote in the source's order, and nothing else is.
 
-import test, { type ExecutionContext } from 'ava'
+import test from 'ava'
 import { encodeFrame, encodeProperties, FLAG_RESPONSE } from '../../codec/index.ts'
-import { countIn, keysIn, withLab } from '../support/gateway-lab.ts'
+import { acked, countIn, keyed, keysIn, topic, withLab } from '../support/gateway-lab.ts'
 import { seededRandom } from '../support/random.ts'
 import { frameOf, RawClient, until } from '../support/raw-client.ts'
 import type { Tap } from '../support/tap.ts'
-import { batchBody, type Send, sendRequest } from './demo/broker-behaviour.ts'
+import { batchBody, sendRequest } from './demo/broker-behaviour.ts'
 
-const topic = 'topic'
 const GIVE_UP = 1_000
 const givesUpSoon = { gateway: [`--sendGiveUpTimeout=${GIVE_UP}ms`] }
 
-function keyed(key: string, more: Partial<Send> = {}): Send {
-  return {
-    topic,
-    body: Buffer.from(`body of ${key}.`),
-    ...more,
-    properties: [
-      ['KEYS', key],
-      ['UNIQ_KEY', `U-${key}`],
-    ],
-  }
-}
-
 /** Whether a request is the send of this message. */
 function isSendOf(key: string) {
-  return ({ body }: { body: Buffer | undefined }) => body?.toString() === `body of ${key}.`
+  return ({ body }: { body: Buffer | undefined }) => body?.toString() === `body of ${key}`
 }
 
 /** Keeps the next ack from its client; the returned function gives it. */
@@ -39,11 +26,6 @@ function holdFirstAck(tap: Tap): () => void {
     return null
   }
   return () => give!()
-}
-
-async function acked(t: ExecutionContext, client: RawClient, message: Send): Promise<void> {
-  const answer = await client.request(sendRequest(message))
-  t.is(answer.code, 0, answer.remark)
 }
 
 test(

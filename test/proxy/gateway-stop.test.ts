@@ -4,30 +4,12 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { Framer } from '../../codec/index.ts'
-import { bytesTo, countIn, keysIn, sumOf, withLab } from '../support/gateway-lab.ts'
+import { acked, bytesTo, countIn, keyed, keysIn, sumOf, topic, withLab } from '../support/gateway-lab.ts'
 import { frameOf, RawClient, until } from '../support/raw-client.ts'
-import { pullRequest, type Send, sendRequest } from './demo/broker-behaviour.ts'
+import { pullRequest, sendRequest } from './demo/broker-behaviour.ts'
 
-const topic = 'topic'
 const KIB = 1024
 const MIB = 1024 * KIB
-
-function keyed(key: string, more: Partial<Send> = {}): Send {
-  return {
-    topic,
-    body: Buffer.from(`body of ${key}`),
-    ...more,
-    properties: [
-      ['KEYS', key],
-      ['UNIQ_KEY', `U-${key}`],
-    ],
-  }
-}
-
-async function acked(t: ExecutionContext, client: RawClient, message: Send): Promise<void> {
-  const answer = await client.request(sendRequest(message))
-  t.is(answer.code, 0, answer.remark)
-}
 
 // Stopping
 

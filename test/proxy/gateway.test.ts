@@ -18,39 +18,25 @@ import {
 import { startEmbeddedCluster } from '../../proxy/demo/embedded-cluster.ts'
 import { keyOf } from '../../proxy/demo/proof.ts'
 import {
+  acked,
   bytesTo,
   countIn,
   GatewayHere,
   type GatewayLab,
+  keyed,
   keysIn,
   ownProperties,
   storedIn,
+  topic,
   withLab,
 } from '../support/gateway-lab.ts'
 import { seededRandom } from '../support/random.ts'
-import { frameOf, type RawClient, type RawRequest, until } from '../support/raw-client.ts'
+import { frameOf, type RawRequest, until } from '../support/raw-client.ts'
 import { Tap } from '../support/tap.ts'
 import { batchBody, pullRequest, type Send, sendRequest } from './demo/broker-behaviour.ts'
 
-const topic = 'topic'
-
 function tapped(run: (t: ExecutionContext, lab: GatewayLab) => Promise<void>, options = {}) {
   return withLab(run, { tapped: true, ...options })
-}
-
-/** A message that can be told from others by its KEYS. */
-function keyed(key: string, more: Partial<Send> = {}): Send {
-  return {
-    topic,
-    body: Buffer.from(`body of ${key}`),
-    ...more,
-    properties: [['KEYS', key], ['UNIQ_KEY', `U-${key}`], ...(more.properties ?? [])],
-  }
-}
-
-async function acked(t: ExecutionContext, client: RawClient, message: Send): Promise<void> {
-  const answer = await client.request(sendRequest(message))
-  t.is(answer.code, 0, answer.remark)
 }
 
 function stampOf(properties: Buffer): OriginStamp | undefined {

@@ -19,6 +19,7 @@ import {
 import { EmbeddedNameServer } from '../../proxy/demo/embedded-name-server.ts'
 import { keyOf } from '../../proxy/demo/proof.ts'
 import { Gateway } from '../../proxy/gateway.ts'
+import { type Send, sendRequest } from '../proxy/demo/broker-behaviour.ts'
 import { RawClient, until } from './raw-client.ts'
 import { Tap } from './tap.ts'
 
@@ -244,4 +245,23 @@ export function bytesTo(client: RawClient): () => Buffer {
   const chunks: Buffer[] = []
   client.socket.on('data', chunk => chunks.push(chunk))
   return () => Buffer.concat(chunks)
+}
+
+/** Where messages go unless a test says otherwise. */
+export const topic = 'topic'
+
+/** A message that can be told from others by its KEYS. */
+export function keyed(key: string, more: Partial<Send> = {}): Send {
+  return {
+    topic,
+    body: Buffer.from(`body of ${key}`),
+    ...more,
+    properties: [['KEYS', key], ['UNIQ_KEY', `U-${key}`], ...(more.properties ?? [])],
+  }
+}
+
+/** Sends it; the source has to accept it. */
+export async function acked(t: ExecutionContext, client: RawClient, message: Send): Promise<void> {
+  const answer = await client.request(sendRequest(message))
+  t.is(answer.code, 0, answer.remark)
 }

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { until as untilWithin } from './raw-client.ts'
 
 const main = fileURLToPath(new URL('../../proxy/cli/main.js', import.meta.url))
 const START_TIMEOUT = 30_000
@@ -129,15 +130,9 @@ export class GatewayProcess {
   }
 }
 
-/** Waits for a condition; the error says which one did not come. */
-export async function until(what: string, holds: () => Promise<boolean> | boolean, timeoutMs = 30_000): Promise<void> {
-  for (
-    const deadline = Date.now() + timeoutMs;
-    !(await holds());
-    await new Promise(resolve => setTimeout(resolve, 50))
-  ) {
-    if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms in vain until ${what}`)
-  }
+/** Waits for a condition as long as real brokers may take; the error says which one did not come. */
+export function until(what: string, holds: () => Promise<boolean> | boolean, ms = 30_000): Promise<boolean> {
+  return untilWithin(what, holds, ms)
 }
 
 export function freePort(): Promise<number> {
