@@ -13,6 +13,7 @@ export type CodecReason =
   | 'batch'
   | 'stored-message'
   | 'route'
+  | 'lz4'
 
 export class CodecError extends Error {
   readonly reason: CodecReason

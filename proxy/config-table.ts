@@ -24,7 +24,11 @@ export const configTable = {
     fallback: undefined,
     help: 'name servers of the source cluster, host:port;host:port',
   },
-  destClusterAddr: { kind: 'addresses', fallback: undefined, help: 'name servers of the remote cluster' },
+  destClusterAddr: {
+    kind: 'addresses',
+    fallback: '',
+    help: 'name servers of the remote cluster; destClusterAddr.NAME for several',
+  },
   replicationGroup: { kind: 'text', fallback: 'default', help: 'name that is written into the stamp of each message' },
   communicationPort: { kind: 'port', fallback: '10911', help: 'first broker port of the gateway; 0 for free ports' },
   nameServerPort: { kind: 'port', fallback: '9876', help: 'the port that clients use as their name server' },
@@ -49,6 +53,20 @@ export const configTable = {
     fallback: '64MiB',
     help: 'bodies kept in memory; what does not fit is read back from the source',
   },
+  journalAck: {
+    kind: ['append', 'fsync'],
+    fallback: 'append',
+    help: 'what an ack waits for: its place written, or synced',
+  },
+  journalMaxBytes: { kind: 'size', fallback: '10GiB', help: 'bytes of the journal on disk, for each source broker' },
+  journalMinFreeBytes: { kind: 'size', fallback: '256MiB', help: 'bytes left free on the disk: bodies take no more' },
+  journalSpillAfter: { kind: 'duration', fallback: '200ms', help: 'how long a message waits before it goes to disk' },
+  journalStallTimeout: {
+    kind: 'duration',
+    fallback: '1s',
+    help: 'how long a write may take before acks go on without it',
+  },
+  journalCompression: { kind: ['none', 'lz4'], fallback: 'none', help: 'compression of bodies on disk' },
   bornTimestampTolerance: {
     kind: 'duration',
     fallback: '1s',

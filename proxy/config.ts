@@ -8,7 +8,8 @@ import { readProperties } from './properties-file.ts'
 
 export interface Config {
   readonly srcClusterAddr: readonly Address[]
-  readonly destClusterAddr: readonly Address[]
+  /** Name servers of each remote by its name; `default` is the one without a name. */
+  readonly remotes: ReadonlyMap<string, readonly Address[]>
   readonly replicationGroup: string
   readonly communicationPort: number
   readonly nameServerPort: number
@@ -22,7 +23,13 @@ export interface Config {
   readonly topicSync: 'create' | 'off'
   /** Bytes. */
   readonly bodyMemory: number
+  readonly journalAck: 'append' | 'fsync'
+  readonly journalMaxBytes: number
+  readonly journalMinFreeBytes: number
+  readonly journalCompression: 'none' | 'lz4'
   /** Milliseconds. */
+  readonly journalSpillAfter: number
+  readonly journalStallTimeout: number
   readonly bornTimestampTolerance: number
   readonly sendGiveUpTimeout: number
   readonly frameBytesMax: number
@@ -32,7 +39,7 @@ export interface Config {
   /** Worth saying, not worth stopping for. */
   readonly warnings: readonly string[]
   /** Each key as it was written, and where. */
-  readonly origins: ReadonlyMap<Key, Given>
+  readonly origins: ReadonlyMap<string, Given>
 }
 
 export interface Given {
@@ -57,17 +64,24 @@ const UNITS = {
   size: { B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 },
   duration: { ms: 1, s: 1_000, min: 60_000, h: 3_600_000 },
 }
+/** What the remote is called that is given without a name. */
+const DEFAULT_REMOTE = 'default'
+const REMOTE_KEY = /^destClusterAddr\.(.*)$/
+
+/** By key; also those that have a name of the operator's in them. */
+type GivenKeys = Map<string, Given>
+
 const keys = Object.keys(configTable) as Key[]
 
 /** Throws ConfigError. */
 export function loadConfig({ argv, env, readFile }: ConfigSources): Config {
   const problems: string[] = []
   const warnings: string[] = []
-  const commandLine = new Map<Key, Given>()
-  const file = new Map<Key, Given>()
+  const commandLine: GivenKeys = new Map()
+  const file: GivenKeys = new Map()
   let configFile: string | undefined
-  const take = (into: Map<Key, Given>, key: string, text: string, where: string) => {
-    if (!isKey(key)) problems.push(`unknown key ${key} (${where}); ${hint(key)}`)
+  const take = (into: GivenKeys, key: string, text: string, where: string) => {
+    if (!isKey(key) && !isRemoteKey(key)) problems.push(`unknown key ${key} (${where}); ${hint(key)}`)
     else if (into.has(key))
       problems.push(`key ${key} is given twice (${into.get(key)!.where} and ${where}); give it once`)
     else into.set(key, { text: text.trim(), where })
@@ -90,7 +104,7 @@ export function loadConfig({ argv, env, readFile }: ConfigSources): Config {
     }
   }
   const environment = fromEnvironment(env, warnings)
-  const origins = new Map<Key, Given>()
+  const origins: GivenKeys = new Map()
   const values: Record<string, unknown> = {}
   for (const key of keys) {
     const { kind, fallback } = configTable[key] as { kind: Kind; fallback: string | undefined }
@@ -105,12 +119,26 @@ export function loadConfig({ argv, env, readFile }: ConfigSources): Config {
     }
     origins.set(key, given)
     try {
-      values[key] = parse(kind, given.text)
+      values[key] = kind === 'addresses' && given.where === 'default' ? [] : parse(kind, given.text)
     } catch (error) {
       problems.push(`${key}=${given.text} (${given.where}): ${(error as Error).message}`)
     }
   }
-  const config = Object.freeze({ ...values, warnings, origins }) as unknown as Config
+  const remotes = new Map<string, readonly Address[]>()
+  if ((values.destClusterAddr as Address[] | undefined)?.length)
+    remotes.set(DEFAULT_REMOTE, values.destClusterAddr as Address[])
+  for (const [key, given] of new Map([...file, ...commandLine])) {
+    if (isKey(key)) continue
+    origins.set(key, given)
+    try {
+      remotes.set(remoteName(key), parse('addresses', given.text) as Address[])
+    } catch (error) {
+      problems.push(`${key}=${given.text} (${given.where}): ${(error as Error).message}`)
+    }
+  }
+  if (remotes.size === 0 && !problems.some(problem => problem.startsWith('destClusterAddr')))
+    problems.push(`destClusterAddr is required: ${configTable.destClusterAddr.help}`)
+  const config = Object.freeze({ ...values, remotes, warnings, origins }) as unknown as Config
   if (problems.length === 0) problems.push(...contradictions(config))
   if (problems.length > 0) {
     const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : ''
@@ -137,6 +165,18 @@ export function configHelp(): string {
 
 function isKey(name: string): name is Key {
   return Object.hasOwn(configTable, name)
+}
+
+function isRemoteKey(name: string): boolean {
+  return REMOTE_KEY.test(name)
+}
+
+/** The name becomes a folder's, and a label's value. */
+function remoteName(key: string): string {
+  const name = REMOTE_KEY.exec(key)![1]!
+  if (!/^[A-Za-z0-9_-]{1,64}$/.test(name)) throw new Error('the name may have letters, digits, dashes and underscores')
+  if (name === DEFAULT_REMOTE) throw new Error(`the name ${DEFAULT_REMOTE} is that of destClusterAddr without a name`)
+  return name
 }
 
 function environmentName(key: Key): string {
@@ -196,15 +236,20 @@ function quantity(text: string, kind: 'size' | 'duration'): number {
   return value
 }
 
-function contradictions({ srcClusterAddr, destClusterAddr, communicationPort, nameServerPort }: Config): string[] {
+function contradictions({ srcClusterAddr, remotes, communicationPort, nameServerPort }: Config): string[] {
   const problems: string[] = []
   const text = (addresses: readonly Address[]) =>
     addresses
       .map(({ host, port }) => `${host}:${port}`)
       .sort()
       .join(';')
-  if (text(srcClusterAddr) === text(destClusterAddr))
-    problems.push('srcClusterAddr and destClusterAddr are the same: the remote must be another cluster')
+  const seen = new Map([[text(srcClusterAddr), 'srcClusterAddr']])
+  for (const [name, addresses] of remotes) {
+    const key = name === DEFAULT_REMOTE ? 'destClusterAddr' : `destClusterAddr.${name}`
+    const other = seen.get(text(addresses))
+    if (other !== undefined) problems.push(`${other} and ${key} are the same: the remote must be another cluster`)
+    seen.set(text(addresses), key)
+  }
   if (communicationPort === 1 || communicationPort === 2)
     problems.push(`communicationPort=${communicationPort}: the VIP port two below it must be above 0`)
   if (nameServerPort !== 0 && (nameServerPort === communicationPort || nameServerPort === communicationPort - 2)) {

@@ -24,6 +24,7 @@ import type { Logger } from './logger.ts'
 import { Metrics } from './metrics.ts'
 import { NameServerSession } from './name-server.ts'
 import { TopicPolicy } from './policy.ts'
+import { collectReplay } from './replay-metrics.ts'
 import type { SessionContext } from './session.ts'
 import { topicFilter } from './topic-pattern.ts'
 
@@ -57,12 +58,20 @@ export class Gateway {
     this.replay = new Replay(realEnvironment(log), {
       dataDir: config.dataDir,
       source: config.srcClusterAddr,
-      remote: config.destClusterAddr,
+      remotes: config.remotes,
       group: config.replicationGroup,
       bodyMemory: config.bodyMemory,
       bornTimestampTolerance: config.bornTimestampTolerance,
       sendGiveUpTimeout: config.sendGiveUpTimeout,
       topicSync: config.topicSync,
+      journal: {
+        ack: config.journalAck,
+        maxBytes: config.journalMaxBytes,
+        minFreeBytes: config.journalMinFreeBytes,
+        spillAfter: config.journalSpillAfter,
+        stallTimeout: config.journalStallTimeout,
+        compress: config.journalCompression === 'lz4',
+      },
     })
     const isClusterName = (name: string) =>
       this.#brokers.table.entries.some(({ broker, cluster }) => broker === name || cluster === name)
@@ -241,7 +250,7 @@ export class Gateway {
       log: this.#log,
       policy: this.#policy,
       broker,
-      remoteCluster: () => this.replay.remote.name,
+      remotes: this.replay.remotes,
       frameBytesMax,
       pendingBytesMax,
       skipped: (reason, topic) => this.#saySkipped(reason, topic),
@@ -268,104 +277,22 @@ export class Gateway {
       listening: this.#listening,
       draining: this.#stopping !== undefined,
       sourceBrokersReachable: reachable,
-      remote: { name: this.replay.remote.name ?? null, up: this.replay.remote.cluster.isUp },
-      waitingLanes: brokers.flatMap(broker => broker.troubles).slice(0, 20),
+      remotes: this.replay.remotes.map(({ label, name, cluster }) => ({ label, name: name ?? null, up: cluster.isUp })),
+      waitingLanes: brokers
+        .flatMap(({ feeds }) => feeds)
+        .flatMap(({ remote, troubles }) => troubles.map(trouble => ({ remote: remote.label, ...trouble })))
+        .slice(0, 20),
       journal: brokers.map(broker => ({
         broker: broker.options.name,
-        failed: broker.journal.failed,
-        errors: broker.journal.errors,
+        failed: broker.journal.failed || broker.spill.failed,
+        errors: broker.journal.errors + broker.spill.errors,
       })),
     }
   }
 
   #collectMetrics(): void {
-    const remote = 'default'
+    collectReplay(this.metrics, this.replay)
     this.metrics.collect(set => {
-      const brokers = [...this.replay.brokers.values()]
-      const sum = (read: (broker: SourceBroker) => number) => brokers.reduce((total, broker) => total + read(broker), 0)
-      const byLabel = (name: string, label: string, read: (broker: SourceBroker) => Record<string, number>) => {
-        const counts = new Map<string, number>()
-        for (const broker of brokers)
-          for (const [key, count] of Object.entries(read(broker))) counts.set(key, (counts.get(key) ?? 0) + count)
-        for (const [key, count] of counts) set(name, count, { remote, [label]: key })
-      }
-      set(
-        'acked_messages_total',
-        sum(({ account }) => account.acked),
-      )
-      set(
-        'replicated_messages',
-        sum(({ account }) => account.totals.replicated),
-        { remote },
-      )
-      set(
-        'queued_messages',
-        sum(({ account }) => account.queued),
-        { remote },
-      )
-      set(
-        'gap_messages',
-        sum(({ account }) => account.inGap),
-        { remote },
-      )
-      set(
-        'dead_letter_messages',
-        sum(({ account }) => account.totals.deadLettered),
-        { remote },
-      )
-      byLabel('skipped_messages_total', 'reason', ({ account }) => account.totals.skipped)
-      byLabel('lost_messages_total', 'cause', ({ account }) => account.totals.lost)
-      set(
-        'unresolved_messages_total',
-        sum(({ account }) => account.totals.unresolved),
-      )
-      set(
-        'reordered_messages_total',
-        sum(({ account }) => account.totals.reordered),
-      )
-      set(
-        'unstamped_messages_total',
-        sum(({ account }) => account.totals.unstamped),
-      )
-      set(
-        'sent_messages_total',
-        sum(({ account }) => account.totals.sent),
-        { remote },
-      )
-      set(
-        'sent_again_messages_total',
-        sum(({ account }) => account.totals.sentAgain),
-        { remote },
-      )
-      set(
-        'lag_messages',
-        sum(({ account }) => account.queued + account.inGap),
-        { remote },
-      )
-      set('lag_seconds', Math.max(0, ...brokers.map(broker => broker.lagMs)) / 1000, { remote })
-      set(
-        'waiting_lanes',
-        sum(broker => broker.troubles.length),
-        { remote },
-      )
-      set(
-        'journal_bytes',
-        sum(({ journal }) => journal.counts.bytes),
-      )
-      set(
-        'journal_segments',
-        sum(({ journal }) => journal.counts.segments),
-      )
-      set(
-        'journal_errors_total',
-        sum(({ journal }) => journal.errors),
-      )
-      set('body_memory_bytes', this.replay.memory.used)
-      set(
-        'read_back_messages_total',
-        sum(({ account }) => account.readBack),
-      )
-      set('remote_up', this.replay.remote.cluster.isUp ? 1 : 0, { remote })
       for (const [broker, up] of this.#brokers.reachable) set('source_up', up ? 1 : 0, { broker })
       set('connections', this.#brokers.sessions.size + this.#nameServerSessions.size)
     })

@@ -53,12 +53,14 @@ export const METRICS: readonly MetricEntry[] = [
   gauge('waiting_lanes', 'Lanes that wait before they try again.', 'remote'),
 
   histogram('ack_hold_seconds', 'Seconds that answers are held for the places of the acks among them to be written.'),
-  gauge('journal_bytes', 'Bytes of the journal on disk.'),
-  gauge('journal_segments', 'Segments of the journal on disk.'),
+  gauge('journal_bytes', 'Bytes of the journal on disk, by kind.', 'kind'),
+  gauge('journal_segments', 'Files of the journal on disk, by kind.', 'kind'),
   histogram('journal_append_seconds', 'Seconds of one append to the journal.'),
   histogram('journal_sync_seconds', 'Seconds of one fsync of the journal.'),
   counter('journal_errors_total', 'Writes and syncs of the journal that failed.'),
   gauge('body_memory_bytes', 'Bytes of message bodies held in memory.'),
+  counter('spilled_messages_total', 'Messages whose body was written to disk.'),
+  counter('damaged_blocks_total', 'Blocks of bodies on disk that could not be read.'),
   counter('read_back_messages_total', 'Messages whose body was read back from the source.'),
 
   gauge('remote_up', '1 while the remote can be reached, else 0.', 'remote'),

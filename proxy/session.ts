@@ -26,17 +26,16 @@ import {
   saysStored,
   type Verdict,
 } from '../codec/index.ts'
-import { Send, type SourceBroker } from '../replay/index.ts'
+import { ALL_REMOTES, Send, SKIP_REASONS, type SourceBroker } from '../replay/index.ts'
 import type { Logger } from './logger.ts'
 import type { TopicPolicy } from './policy.ts'
-import { type TeeSink, tee } from './tee.ts'
+import { type TeeRemote, type TeeSink, tee } from './tee.ts'
 
 export interface SessionContext {
   log: Logger
   policy: TopicPolicy
   broker: SourceBroker
-  /** The remote cluster's name, once known. */
-  remoteCluster(): string | undefined
+  remotes: readonly TeeRemote[]
   frameBytesMax: number
   pendingBytesMax: number
   /** Something was skipped by rule, of a topic. */
@@ -95,12 +94,10 @@ export class Session {
     const { broker } = context
     this.#tee = {
       message: message => {
+        const { topic } = this.#answered!
         this.#teed++
-        broker.acked(this.#answered!.topic, this.#answer.queueId, message)
-      },
-      skipped: reason => {
-        broker.skipped(reason, 1)
-        context.skipped(reason, this.#answered!.topic)
+        if (message.skipMask === ALL_REMOTES) context.skipped(SKIP_REASONS[message.skipReason]!, topic)
+        broker.acked(topic, this.#answer.queueId, message)
       },
     }
   }
@@ -232,11 +229,11 @@ export class Session {
   }
 
   #accept(send: Send): void {
-    const { broker, log, remoteCluster } = this.#context
+    const { broker, log, remotes } = this.#context
     this.#answered = send
     this.#teed = 0
     try {
-      tee(send, this.#answer, Date.now(), remoteCluster(), this.#tee)
+      tee(send, this.#answer, Date.now(), remotes, this.#tee)
     } catch (error) {
       if (!(error instanceof CodecError)) throw error
       // The broker took a batch whose members cannot be cut apart; it may have stored something else than was meant.

@@ -14,56 +14,55 @@ import {
 } from '../codec/index.ts'
 import {
   type AckedMessage,
+  ALL_REMOTES,
   hashOf,
   Message,
   PlaceFlag,
   payloadOf,
   type Send,
+  SKIP_REASONS,
   type SkipReason,
 } from '../replay/index.ts'
 
 /** Where the messages of an accepted send go. */
 export interface TeeSink {
   message(message: AckedMessage): void
-  skipped(reason: SkipReason): void
+}
+
+/** A remote as far as the decision has to know it: its cluster's name, once known, and its bit. */
+export interface TeeRemote {
+  readonly name: string | undefined
+  readonly bit: number
 }
 
 /**
- * Hands over the messages of an accepted send, each with its place. `remoteCluster` is undefined while its name is not
- * known: nothing is a loop then. Throws CodecError where a batch cannot be unpacked, before anything is handed over.
+ * Hands over the messages of an accepted send, each with its place and with the remotes that it is skipped for. While a
+ * remote's name is not known nothing is a loop there. Throws CodecError where a batch cannot be unpacked, before anything is handed over.
  */
 export function tee(
   send: Send,
   answer: SendAnswer,
   ackedAt: number,
-  remoteCluster: string | undefined,
+  remotes: readonly TeeRemote[],
   sink: TeeSink,
 ): void {
-  if (send.batch) return teeBatch(send, answer, ackedAt, remoteCluster, sink)
+  if (send.batch) return teeBatch(send, answer, ackedAt, remotes, sink)
   send.unescape()
   look.at(send.propertyBytes, send.propertiesStart, send.propertiesEnd)
-  const reason = skipReason(send, remoteCluster)
-  if (reason !== undefined) return sink.skipped(reason)
   setPlace(send, send, answer, 0, ackedAt, 0)
+  setSkip(send, skipReason(send), remotes)
   sink.message(send)
 }
 
-function teeBatch(
-  send: Send,
-  answer: SendAnswer,
-  ackedAt: number,
-  remoteCluster: string | undefined,
-  sink: TeeSink,
-): void {
+function teeBatch(send: Send, answer: SendAnswer, ackedAt: number, remotes: readonly TeeRemote[], sink: TeeSink): void {
   const parts = payloadOf(send)
   // A batch that came in several chunks is put together here, once: its members are cut from it.
   const members = decodeBatch(parts.length === 1 ? parts[0]! : Buffer.concat(parts))
   members.forEach(({ flag, body, properties }, index) => {
     const message = new Message(flag, send.sysFlag, properties, body)
     look.at(properties, 0, properties.length)
-    const reason = look.reply ? 'reply' : skipLoop(message, remoteCluster)
-    if (reason !== undefined) return sink.skipped(reason)
     setPlace(message, send, answer, index, ackedAt, PlaceFlag.BATCH_MEMBER)
+    setSkip(message, look.reply ? 'reply' : undefined, remotes)
     sink.message(message)
   })
 }
@@ -115,21 +114,31 @@ class Look {
 
 const look = new Look()
 
-function skipReason(send: Send, remoteCluster: string | undefined): SkipReason | undefined {
+/** Why a message goes to no remote at all. */
+function skipReason(send: Send): SkipReason | undefined {
   if (look.transaction || (send.sysFlag & SysFlag.TRANSACTION) !== 0) return 'transaction'
   if (look.delayed) return 'delayed'
-  if (look.reply) return 'reply'
-  return skipLoop(send, remoteCluster)
+  return look.reply ? 'reply' : undefined
 }
 
-function skipLoop(message: AckedMessage, remoteCluster: string | undefined): SkipReason | undefined {
+function setSkip(message: AckedMessage, reason: SkipReason | undefined, remotes: readonly TeeRemote[]): void {
+  message.skipMask = reason === undefined ? 0 : ALL_REMOTES
+  if (reason === undefined && (look.stamp !== undefined || look.connectorOrigin !== undefined)) {
+    for (const { name, bit } of remotes) if (name !== undefined && isLoop(message, name)) message.skipMask |= bit
+    // A remote that comes later would have it all the same; until then nobody has to do anything.
+    if (remotes.every(({ bit }) => (message.skipMask & bit) !== 0)) message.skipMask = ALL_REMOTES
+  }
+  message.skipReason = message.skipMask === 0 ? 0 : SKIP_REASONS.indexOf(reason ?? 'loop')
+}
+
+/** Whether it has been at that cluster. */
+function isLoop(message: AckedMessage, cluster: string): boolean {
   const { uniqKey, stamp, connectorOrigin } = look
-  if (remoteCluster === undefined) return undefined
-  if (connectorOrigin?.split(',').includes(remoteCluster)) return 'loop'
+  if (connectorOrigin?.split(',').includes(cluster)) return true
   const origin = stamp === undefined ? undefined : decodeStamp(stamp)
-  if (!origin?.path.includes(remoteCluster)) return undefined
+  if (!origin?.path.includes(cluster)) return false
   // Applications copy properties into new messages: such a stamp does not fit.
-  return origin.bind === bindOf(uniqKey?.toString(), payloadOf(message)) ? 'loop' : undefined
+  return origin.bind === bindOf(uniqKey?.toString(), payloadOf(message))
 }
 
 function setPlace(

@@ -5,8 +5,9 @@
 // Each change is one synchronous step from one term to another, so that no scrape sees it half done. One message of a
 // batch counts 1. Sends whose outcome nobody was told are counted apart.
 
-export type LostCause = 'expired' | 'source' | 'journal'
-export type SkipReason = 'delayed' | 'transaction' | 'reply' | 'loop'
+import type { SkipReason } from './place.ts'
+
+export type LostCause = 'expired' | 'source' | 'remote' | 'journal' | 'full'
 
 /** What is kept with the cursor, so that it survives restarts. */
 export interface Totals {
@@ -45,8 +46,8 @@ export class Account {
     return replicated + deadLettered + sum(skipped) + sum(lost) + this.queued + this.inGap
   }
 
-  /** Skipped at the ack. */
-  skipped(reason: SkipReason, count: number): void {
+  /** Skipped at the ack; `before`: acked before this remote was known. */
+  skipped(reason: SkipReason | 'before', count: number): void {
     this.totals.skipped[reason] = (this.totals.skipped[reason] ?? 0) + count
   }
 
@@ -59,6 +60,12 @@ export class Account {
   accepted(withBody: boolean): void {
     if (withBody) this.queued++
     else this.inGap++
+  }
+
+  /** Found at a start. */
+  restored(withBody: number, inGap: number): void {
+    this.queued += withBody
+    this.inGap += inGap
   }
 
   /** A gap was filled, or a body given up. */
@@ -80,6 +87,13 @@ export class Account {
   lost(cause: LostCause, withBody: boolean): void {
     this.#left(withBody)
     this.lostUnseen(cause, 1)
+  }
+
+  /** A page that cannot be read any more: messages with a body on disk, and gaps. */
+  lostPage(cause: LostCause, withBody: number, inGap: number): void {
+    this.queued -= withBody
+    this.inGap -= inGap
+    this.lostUnseen(cause, withBody + inGap)
   }
 
   /** Lost before it was counted as anything else: places that are missing from the journal. */

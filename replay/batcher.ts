@@ -20,8 +20,7 @@ import {
   writeProperty,
 } from '../codec/index.ts'
 import { type Body, copyPayload, payloadLength, payloadOf } from './body.ts'
-import { PlaceFlag } from './place.ts'
-import type { QueuedPlace } from './place-queue.ts'
+import { type Place, PlaceFlag } from './place.ts'
 
 /** The answer to a batch holds 33 bytes for each message. */
 export const BATCH_MESSAGES_MAX = 1_000
@@ -33,7 +32,7 @@ const BROKER_PROPERTIES_BYTES = 512
 export const UNSTAMPED_BYTES_MIN = PROPERTIES_BYTES_MAX - BROKER_PROPERTIES_BYTES - 1_024
 
 export interface Outgoing {
-  place: QueuedPlace
+  place: Place
   body: Body
   /** The message's properties without a stamp of ours or of others. */
   own: Buffer
@@ -62,7 +61,7 @@ const NOWHERE: readonly string[] = []
 const walk = new Properties(Buffer.alloc(0))
 
 /** A message with its stamp, in place of one that it came with. */
-export function stamp(stamper: Stamper, place: QueuedPlace, body: Body): Outgoing {
+export function stamp(stamper: Stamper, place: Place, body: Body): Outgoing {
   const { group, gateway, sourceCluster, broker, queueId } = stamper
   let own = body.propertyBytes
   let ownStart = body.propertiesStart

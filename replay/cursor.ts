@@ -41,13 +41,16 @@ export interface Slot {
   nextSegmentId: number
   nextEpoch: number
   remoteCluster: string
-  /** Places that were not done: as many must be found again. */
+  /** Places below `sequence` that were not done: as many must be found again. */
   waiting: number
+  /** By topic number, and by ordinal: the journal has them too, where it is whole. */
+  topics: string[]
+  epochIds: [ordinal: number, id: string][]
   queues: QueueState[]
   totals: Totals
 }
 
-const VERSION = 1
+const VERSION = 2
 
 export class Cursor {
   readonly #fileSystem: FileSystem
@@ -59,16 +62,18 @@ export class Cursor {
     this.#paths = [`${folder}/cursor-0`, `${folder}/cursor-1`]
   }
 
-  /** The newest slot that is whole; undefined where there is none. */
-  async read(): Promise<Slot | undefined> {
+  /** The newest slot that is whole; `damaged` where there are slots and none is, `none` where there is none. */
+  async read(): Promise<Slot | 'damaged' | 'none'> {
     let newest: Slot | undefined
+    let found = false
     for (const path of this.#paths) {
       const bytes = await this.#fileSystem.read(path)
+      found ||= bytes !== undefined && bytes.length > 0
       const slot = bytes === undefined ? undefined : decodeSlot(bytes, path)
       if (slot !== undefined && (newest === undefined || slot.generation > newest.generation)) newest = slot
     }
     this.#generation = newest?.generation ?? 0
-    return newest
+    return newest ?? (found ? 'damaged' : 'none')
   }
 
   /** Writes and syncs the next slot. One at a time: the caller waits for it. */
@@ -93,7 +98,8 @@ function decodeSlot(bytes: Buffer, path: string): Slot | undefined {
   const lineEnd = bytes.indexOf(0x0a)
   const match = /^tee-cursor (\d+) (\d+) ([0-9a-f]+)$/.exec(bytes.toString('latin1', 0, Math.max(0, lineEnd)))
   if (match === null) return undefined
-  const text = bytes.subarray(lineEnd + 1)
+  // What lies behind it is left of a longer one.
+  const text = bytes.subarray(lineEnd + 1, lineEnd + 1 + Number(match[2]))
   const version = Number(match[1])
   if (text.length !== Number(match[2]) || crc32(text, version).toString(16) !== match[3]) return undefined
   if (version !== VERSION)

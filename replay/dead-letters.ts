@@ -6,7 +6,7 @@
 import { type Body, payloadOf, propertiesOf } from './body.ts'
 import type { Environment } from './environment.ts'
 import type { AppendFile } from './file-system.ts'
-import type { QueuedPlace } from './place-queue.ts'
+import type { Place } from './place.ts'
 
 export class DeadLetters {
   readonly #environment: Environment
@@ -19,7 +19,7 @@ export class DeadLetters {
   }
 
   /** Throws where it cannot be written and synced. */
-  async add(topic: string, queueId: number, place: QueuedPlace, body: Body, reason: string): Promise<void> {
+  async add(topic: string, queueId: number, place: Place, body: Body, reason: string): Promise<void> {
     const line = JSON.stringify({
       at: new Date(this.#environment.clock.now()).toISOString(),
       reason,
@@ -34,7 +34,7 @@ export class DeadLetters {
       payload: Buffer.concat(payloadOf(body)).toString('base64'),
     })
     const { clock, fileSystem, randomId } = this.#environment
-    this.#file ??= fileSystem.create(`${this.#folder}/dead-letters-${clock.now()}-${randomId(2)}.jsonl`)
+    this.#file ??= await fileSystem.create(`${this.#folder}/dead-letters-${clock.now()}-${randomId(2)}.jsonl`)
     const file = this.#file
     try {
       file.append(Buffer.from(`${line}\n`))

@@ -10,7 +10,7 @@ import type { BodyMemory } from './body.ts'
 import { asSent, isTheAcked, unpacked } from './check.ts'
 import { type Clock, sleep } from './clock.ts'
 import type { Cluster } from './cluster.ts'
-import type { PlaceQueue } from './place-queue.ts'
+import type { Reader } from './reader.ts'
 import { PULL_MESSAGES_MAX, pull } from './reading.ts'
 import type { Turns } from './turns.ts'
 import { WaitError } from './wait-error.ts'
@@ -35,7 +35,7 @@ export interface GapSource {
 export class GapFiller {
   readonly #clock: Clock
   readonly #source: GapSource
-  readonly #queue: PlaceQueue
+  readonly #queue: Reader
   readonly #memory: BodyMemory
   readonly #account: Account
   readonly #giveUp: (index: number, cause: LostCause) => void
@@ -46,7 +46,7 @@ export class GapFiller {
   constructor(
     clock: Clock,
     source: GapSource,
-    queue: PlaceQueue,
+    queue: Reader,
     memory: BodyMemory,
     account: Account,
     giveUp: (index: number, cause: LostCause) => void,
@@ -128,26 +128,26 @@ export class GapFiller {
   /** Gives the lane what was found; false where none of it helps. */
   #take(found: ReadonlyMap<number, StoredMessage>, minOffset: number): boolean {
     const queue = this.#queue
-    let moved = false
+    const lost: [index: number, cause: LostCause][] = []
+    let filled = 0
     for (let index = 0; index < Math.min(queue.span, WINDOW * 2); index++) {
       if (queue.isDone(index) || queue.body(index) !== undefined) continue
       const offset = queue.queueOffset(index)
       const stored = found.get(offset)
       if (stored === undefined) {
-        if (offset >= minOffset) continue
-        this.#giveUp(index, 'expired')
-      } else if (!isTheAcked(queue.place(index), stored)) this.#giveUp(index, 'source')
+        if (offset < minOffset) lost.push([index, 'expired'])
+      } else if (!isTheAcked(queue.place(index), stored)) lost.push([index, 'source'])
       else {
-        if (moved && this.#memory.isFull) break
+        if (filled > 0 && this.#memory.isFull) break
         const body = asSent(queue.place(index), stored)
         this.#memory.keepAnyway(body)
-        queue.setBody(index, body)
-        this.#account.moved('queued')
+        queue.fill(index, body)
         this.#account.readBack++
+        filled++
       }
-      moved = true
     }
-    queue.trim()
-    return moved
+    // From the last on: what is done at the head moves the indexes.
+    for (const [index, cause] of lost.reverse()) this.#giveUp(index, cause)
+    return filled + lost.length > 0
   }
 }

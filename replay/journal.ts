@@ -1,308 +1,443 @@
 // The journal of a source broker: the place of each acked message, written before the ack is relayed.
 //
-// What gathers while the loop reads its sockets goes to the disk in one append; who waits for it is called when that has
-// returned. Synced at most 100 ms later. A storage failure does not stop the local path: who waits is called all the
-// same, the failure is counted and said, and a fresh segment is tried once a second; what is not written is in memory only.
+// What gathers while the loop reads its sockets goes to the disk in one append; who waits for it is told when that has
+// returned, with `journalAck=fsync` when it is synced.
 //
-// It knows what is not done in each of its segments, and forgets a segment when nothing in it is left to do and the
-// cursor says so. It does not know what a lane or a remote is.
+// A storage failure does not stop the local path: who waits is told all the same, and the failure is counted and said. What
+// was not synced is in doubt, and is written anew to a fresh file, once a second, until that is synced. A place that is
+// read twice is one message.
+//
+// It knows how much is not done in each of its segments, and forgets a segment when nothing in it is left to do and the
+// cursors say so. It knows no lane, no remote, and not what a message is.
 
+import type { Body } from './body.ts'
 import type { Environment } from './environment.ts'
-import type { AppendFile } from './file-system.ts'
-import { encodePlace, encodeTopic, PLACE_BYTES, type Place, topicRecordBytes } from './place.ts'
 import {
-  encodeSegmentHeader,
-  isSegmentName,
-  readSegment,
-  SEGMENT_BYTES,
-  type SegmentHeader,
-  segmentId,
-  segmentName,
-} from './segment.ts'
+  EPOCH_RECORD_BYTES,
+  encodeEpoch,
+  encodePlace,
+  encodePlaceWithBody,
+  encodeTopic,
+  PLACE_BYTES,
+  type Place,
+  placeWithBodyBytes,
+  topicRecordBytes,
+} from './place.ts'
+import { PlaceFile, type PlaceFileEvents } from './place-file.ts'
+import { encodeSegmentHeader, segmentName } from './segment.ts'
 
 /** Milliseconds from an append to its sync, at most. */
 const SYNC_DELAY = 100
-/** Milliseconds from a failed append to the next try: a full disk must not cost the loop a file a turn. */
+/** Milliseconds between two tries after a failure: a full disk must not cost a file a turn. */
 const RETRY_DELAY = 1_000
+/** A sync for which nobody waits may take so much longer than a write. */
+const PATIENCE = 10
+/** Bytes in doubt that are kept to be written anew; what exceeds it is in memory only, as places of messages that wait. */
+const DOUBT_BYTES_MAX = 32 * 1024 * 1024
+const SLAB_BYTES = 256 * 1024
 
+export interface JournalOptions {
+  /** Who waits is told when a place is written, or when it is synced. */
+  ack: 'append' | 'fsync'
+  /** A segment is ended when it is longer than this. */
+  segmentBytes: number
+  /** Milliseconds after which a write or sync that somebody waits for counts as failed. */
+  stallTimeout: number
+}
+
+/** A stretch of sequences, in one file or, after a failure, several. */
 interface Segment {
-  path: string
-  header: SegmentHeader
+  paths: string[]
   bytes: number
+  firstSequence: number
   lastSequence: number
   /** Places in it that are not done. */
   live: number
+  /** Lowest epoch of its places. */
+  epoch: number
 }
 
-export interface JournalCounts {
-  bytes: number
-  segments: number
-  errors: number
-}
+export type RecoveredSegment = Omit<Segment, 'paths'> & { path: string }
 
-export interface Recovered {
-  /** Epochs by ordinal. */
+export interface JournalStart {
+  sequence: number
+  nextSegmentId: number
+  /** By topic number. */
+  topics: readonly string[]
+  /** By ordinal. */
   epochIds: Map<number, string>
-  places: number
-  tornBytes: number
+  /** Those with places that are not done. */
+  segments: readonly RecoveredSegment[]
 }
 
 export class Journal {
   readonly #environment: Environment
   readonly #folder: string
+  readonly #options: JournalOptions
+  readonly #salt: number
   /** Told of each append and sync: seconds it took. */
   onAppend: (seconds: number) => void = () => {}
   onSync: (seconds: number) => void = () => {}
-  /** Called when all that was appended so far is written, or could not be. */
-  onWritten: () => void = () => {}
+  /** Called when what was appended so far begins to be written; what it gives back is called when that is done. */
+  onFlush: () => () => void = () => () => {}
+  /** Whether something else keeps the disk busy: a small write may have to wait behind it. */
+  isDiskBusy: () => boolean = () => false
   errors = 0
-  /** The epoch that begins with this start of the gateway. */
-  epoch = 1
-  epochId = ''
   nextSegmentId = 1
   sequence = 0
+  epochIds = new Map<number, string>()
 
   #segments: Segment[] = []
-  #file: AppendFile | undefined
+  readonly #segmentOf = new Map<PlaceFile, Segment>()
   #current: Segment | undefined
-  #topics = new Map<string, number>()
-  #buffer = Buffer.allocUnsafe(64 * 1024)
-  #buffered = 0
-  #flushing = false
-  #dirty = false
-  /** The next place begins a segment. */
-  #startAfresh = false
-  #failed = false
-  #retryAt = 0
+  #file: PlaceFile | undefined
+  /** Made in time, so that nobody waits for it. */
+  #next: PlaceFile | undefined
+  #preparing = false
+  readonly #topics = new Map<string, number>()
+  // What gathers: encoded records from #start to #end, and how many are places.
+  #slab = Buffer.allocUnsafeSlow(SLAB_BYTES)
+  #start = 0
+  #end = 0
+  #gathered = 0
+  #gatheredEpoch = 0
+  #flushScheduled = false
   #cancelSync: (() => void) | undefined
-  #syncing: Promise<void> = Promise.resolve()
-
-  constructor(environment: Environment, folder: string) {
-    this.#environment = environment
-    this.#folder = folder
+  #ending: Promise<unknown> = Promise.resolve()
+  #doubts: { segment: Segment; bytes: Buffer[] }[] = []
+  #rewriting = false
+  #cancelRetry: (() => void) | undefined
+  #failed = false
+  #closed = false
+  readonly #events: PlaceFileEvents = {
+    appended: seconds => this.onAppend(seconds),
+    synced: seconds => this.onSync(seconds),
+    failed: (file, operation, error, inDoubt) => this.#left(file, operation, error, inDoubt),
   }
 
-  /** Whether the last append or sync failed. */
+  constructor(environment: Environment, folder: string, options: JournalOptions) {
+    this.#environment = environment
+    this.#folder = folder
+    this.#options = options
+    this.#salt = Number.parseInt(environment.randomId(4), 16)
+  }
+
+  /** Whether places may be in memory only. */
   get failed(): boolean {
     return this.#failed
   }
 
-  get counts(): JournalCounts {
+  get counts(): { bytes: number; files: number } {
     let bytes = 0
-    for (const segment of this.#segments) bytes += segment.bytes
-    return { bytes, segments: this.#segments.length, errors: this.errors }
-  }
-
-  /** The lowest epoch of which the journal holds anything. */
-  get oldestEpoch(): number {
-    return this.#segments[0]?.header.epoch ?? this.epoch
-  }
-
-  /**
-   * Reads what is there, in the order in which it was written. `visit` says of each place whether it is still to be done.
-   * Begins a new epoch.
-   * Throws SegmentVersionError.
-   */
-  async open(
-    from: { sequence: number; nextSegmentId: number; nextEpoch: number },
-    visit: (topic: string, queueId: number, place: Place, header: SegmentHeader) => boolean,
-  ): Promise<Recovered> {
-    const { fileSystem, log, randomId } = this.#environment
-    await fileSystem.makeFolder(this.#folder)
-    const names = (await fileSystem.list(this.#folder)).filter(isSegmentName).sort()
-    const recovered: Recovered = { epochIds: new Map(), places: 0, tornBytes: 0 }
-    this.sequence = from.sequence
-    this.epoch = from.nextEpoch
-    this.nextSegmentId = from.nextSegmentId
-    for (const name of names) {
-      this.nextSegmentId = Math.max(this.nextSegmentId, segmentId(name) + 1)
-      const path = `${this.#folder}/${name}`
-      const bytes = (await fileSystem.read(path)) ?? Buffer.alloc(0)
-      let live = 0
-      let lastSequence = -1
-      const read = readSegment(bytes, (topic, queueId, place, header) => {
-        lastSequence = place.sequence
-        if (visit(topic, queueId, place, header)) live++
-      })
-      if (read === undefined) {
-        // A start that was cut short leaves such a file empty; one with bytes is left for who looks into it.
-        log.warn({ segment: name, bytes: bytes.length }, 'journal segment without a readable header is left alone')
-        continue
-      }
-      if (lastSequence < 0) lastSequence = read.header.firstSequence - 1
-      this.sequence = Math.max(this.sequence, lastSequence + 1)
-      if (read.tornBytes > 0)
-        log.warn({ segment: name, bytes: read.tornBytes }, 'journal segment ends in a torn record')
-      recovered.places += live
-      recovered.tornBytes += read.tornBytes
-      recovered.epochIds.set(read.header.epoch, read.header.epochId)
-      this.epoch = Math.max(this.epoch, read.header.epoch + 1)
-      this.#segments.push({ path, header: read.header, bytes: bytes.length, lastSequence, live })
+    let files = 0
+    for (const segment of this.#segments) {
+      bytes += segment.bytes
+      files += segment.paths.length
     }
-    this.epochId = randomId(6)
-    recovered.epochIds.set(this.epoch, this.epochId)
-    return recovered
+    return { bytes, files }
   }
 
-  /** Adds a place; it is written with what else comes in this turn of the loop. Its sequence is set here. */
-  append(topic: string, queueId: number, place: Place): void {
-    place.sequence = this.sequence++
-    if (!this.#flushing) {
-      this.#flushing = true
-      this.#environment.clock.soon(() => this.flush())
-    }
-    const segment = this.#segment()
+  /** Topics by their numbers. */
+  get topics(): string[] {
+    return [...this.#topics.keys()]
+  }
+
+  /** Lowest epoch of which there is a place on disk; undefined where there is none. */
+  get oldestEpoch(): number | undefined {
+    let oldest: number | undefined
+    for (const { epoch, lastSequence } of this.#segments)
+      if (lastSequence >= 0 && (oldest === undefined || epoch < oldest)) oldest = epoch
+    return oldest
+  }
+
+  /** The oldest of more than so many segments in which something is left to do: how far its sequences go. */
+  oldestBeyond(segments: number): number | undefined {
+    return this.#segments.length > segments ? this.#segments[0]!.lastSequence : undefined
+  }
+
+  /** Goes on from what recovery found. */
+  async open({ sequence, nextSegmentId, topics, epochIds, segments }: JournalStart): Promise<void> {
+    this.sequence = sequence
+    this.nextSegmentId = nextSegmentId
+    this.epochIds = epochIds
+    topics.forEach((name, number) => void this.#topics.set(name, number))
+    this.#segments = segments.map(({ path, ...segment }) => ({ ...segment, paths: [path] }))
+    await this.#prepare()
+  }
+
+  /** Names an epoch; it is in the journal before the first place of it. */
+  beginEpoch(ordinal: number): void {
+    const id = this.#environment.randomId(6)
+    this.epochIds.set(ordinal, id)
+    this.#room(EPOCH_RECORD_BYTES)
+    this.#end = encodeEpoch(this.#slab, this.#end, this.#salt, ordinal, id)
+  }
+
+  /** Adds a place, with its body where that is given; it is written with what else comes in this turn. Sets its sequence. */
+  append(topic: string, queueId: number, place: Place, body?: Body): void {
     let topicNumber = this.#topics.get(topic)
     if (topicNumber === undefined) {
       topicNumber = this.#topics.size
       this.#topics.set(topic, topicNumber)
       const name = Buffer.from(topic)
       this.#room(topicRecordBytes(name))
-      this.#buffered = encodeTopic(this.#buffer, this.#buffered, segment.header.salt, topicNumber, name)
+      this.#end = encodeTopic(this.#slab, this.#end, this.#salt, topicNumber, name)
     }
-    this.#room(PLACE_BYTES)
-    this.#buffered = encodePlace(this.#buffer, this.#buffered, segment.header.salt, place, topicNumber, queueId)
-    segment.live++
-    segment.lastSequence = place.sequence
+    place.sequence = this.sequence++
+    if (this.#gathered++ === 0 || place.epoch < this.#gatheredEpoch) this.#gatheredEpoch = place.epoch
+    if (body === undefined) {
+      this.#room(PLACE_BYTES)
+      this.#end = encodePlace(this.#slab, this.#end, this.#salt, place, topicNumber, queueId)
+    } else {
+      this.#room(placeWithBodyBytes(body))
+      this.#end = encodePlaceWithBody(this.#slab, this.#end, this.#salt, place, body, topicNumber, queueId)
+    }
+    if (this.#flushScheduled) return
+    this.#flushScheduled = true
+    this.#environment.clock.soon(() => {
+      this.#flushScheduled = false
+      this.#flush()
+    })
   }
 
-  /** A place needs no more. */
+  /** A place needs no more of the journal. */
   done(sequence: number): void {
-    // One that was in memory only is in none of them.
     for (const segment of this.#segments) {
       if (sequence > segment.lastSequence) continue
-      if (sequence >= segment.header.firstSequence) segment.live--
+      if (sequence >= segment.firstSequence) segment.live--
       return
     }
   }
 
   /**
-   * Syncs what is written, then runs `writeCursor`, then deletes the segments that had nothing left to do when this was
-   * called. The cursor must say what is done as of the call.
+   * Syncs what is written, then runs `writeCursors`, then deletes the segments that had nothing left to do when this was
+   * called. The cursors must say what is done as of the call.
    */
-  async checkpoint(writeCursor: () => Promise<void>): Promise<void> {
+  async checkpoint(writeCursors: () => Promise<void>): Promise<void> {
     const needless = this.#segments.filter(segment => segment.live === 0 && segment !== this.#current)
     await this.sync()
-    await writeCursor()
+    await writeCursors()
     for (const segment of needless) {
-      await this.#environment.fileSystem.remove(segment.path)
-      this.#segments.splice(this.#segments.indexOf(segment), 1)
+      this.#doubts = this.#doubts.filter(doubt => doubt.segment !== segment)
+      for (const path of segment.paths) await this.#environment.fileSystem.remove(path)
+      const at = this.#segments.indexOf(segment)
+      if (at >= 0) this.#segments.splice(at, 1)
     }
   }
 
-  /** Writes what was appended so far, now. */
-  flush(): void {
-    if (this.#buffered > 0) this.#write()
-    if (!this.#flushing) return
-    this.#flushing = false
-    this.onWritten()
-  }
-
+  /** Resolves when what is written so far is synced, or has failed. */
   async sync(): Promise<void> {
-    this.flush()
-    this.#cancelSync?.()
-    this.#cancelSync = undefined
-    const file = this.#file
-    if (file === undefined || !this.#dirty) return this.#syncing
-    this.#dirty = false
-    const started = performance.now()
-    this.#syncing = this.#syncing
-      .then(() => file.sync())
-      .then(
-        () => this.onSync((performance.now() - started) / 1000),
-        error => {
-          this.#fail('sync', error as Error)
-          // What was not synced may be a hole now: places behind it would not be found.
-          if (this.#file === file) this.#startAfresh = true
-        },
-      )
-    return this.#syncing
+    this.#flush()
+    await Promise.all([this.#file?.sync(), this.#ending])
   }
 
   async close(): Promise<void> {
     await this.sync()
-    await this.#file?.close().catch(error => this.#fail('close', error as Error))
-    this.#file = undefined
-  }
-
-  #segment(): Segment {
-    const current = this.#current
-    if (current !== undefined && !this.#startAfresh && current.bytes + this.#buffered < SEGMENT_BYTES) return current
-    this.#startAfresh = false
-    // What is buffered belongs to the segment that it was encoded for; who waits for it is called with the rest.
-    if (this.#buffered > 0) this.#write()
-    if (this.#file !== undefined) this.#endSegment()
-    const header: SegmentHeader = {
-      id: this.nextSegmentId++,
-      salt: Number.parseInt(this.#environment.randomId(4), 16),
-      epoch: this.epoch,
-      epochId: this.epochId,
-      firstSequence: this.sequence - 1,
-    }
-    const path = `${this.#folder}/${segmentName(header)}`
-    this.#current = { path, header, bytes: 0, lastSequence: header.firstSequence, live: 0 }
-    this.#topics = new Map()
-    this.#buffered = encodeSegmentHeader(header).copy(this.#buffer)
-    return this.#current
-  }
-
-  #endSegment(): void {
-    const file = this.#file!
-    this.#file = undefined
-    this.#dirty = false
-    this.#syncing = this.#syncing
-      .then(() => file.sync())
-      .finally(() => file.close())
-      .catch(error => this.#fail('sync', error as Error))
+    this.#closed = true
+    this.#cancelSync?.()
+    this.#cancelRetry?.()
+    const next = this.#next
+    this.#next = undefined
+    await Promise.all([this.#file?.end(), next?.end(), this.#ending])
+    if (next !== undefined) await this.#environment.fileSystem.remove(next.path).catch(() => {})
   }
 
   #room(bytes: number): void {
-    if (this.#buffered + bytes <= this.#buffer.length) return
-    const larger = Buffer.allocUnsafe(this.#buffer.length * 2)
-    this.#buffer.copy(larger, 0, 0, this.#buffered)
-    this.#buffer = larger
+    if (this.#end + bytes <= this.#slab.length) return
+    const gathered = this.#slab.subarray(this.#start, this.#end)
+    // What was handed on stays as it is: it may have to be written anew.
+    this.#slab = Buffer.allocUnsafeSlow(Math.max(SLAB_BYTES, (gathered.length + bytes) * 2))
+    this.#start = 0
+    this.#end = gathered.copy(this.#slab)
   }
 
-  #write(): void {
-    const { clock, fileSystem } = this.#environment
-    const bytes = this.#buffer.subarray(0, this.#buffered)
-    this.#buffered = 0
-    const segment = this.#current!
-    if (clock.now() < this.#retryAt) {
-      this.#current = undefined
-      return
+  #flush(): void {
+    // What gathers while an append is out goes with the next.
+    if (this.#end === this.#start || this.#file?.isBusy) return
+    const told = this.onFlush()
+    const bytes = this.#slab.subarray(this.#start, this.#end)
+    this.#start = this.#end
+    const segment = this.#segment()
+    const file = this.#file
+    if (this.#gathered > 0) {
+      if (segment.firstSequence < 0) {
+        segment.firstSequence = this.sequence - this.#gathered
+        segment.epoch = this.#gatheredEpoch
+      }
+      segment.epoch = Math.min(segment.epoch, this.#gatheredEpoch)
+      segment.lastSequence = this.sequence - 1
+      segment.live += this.#gathered
+      this.#gathered = 0
     }
-    const started = performance.now()
+    segment.bytes += bytes.length
+    if (file === undefined) {
+      this.#doubt(segment, [bytes])
+      return told()
+    }
+    if (file.bytes === 0) file.write(this.#prologue(file.path), false, () => {})
+    file.write(bytes, file.isSlow || this.isDiskBusy(), () => {
+      if (this.#options.ack === 'fsync') void file.sync().then(told)
+      else told()
+      this.#syncSoon()
+      if (!this.#flushScheduled) this.#flush()
+    })
+  }
+
+  #syncSoon(): void {
+    this.#cancelSync ??= this.#environment.clock.after(SYNC_DELAY, () => {
+      this.#cancelSync = undefined
+      void this.#file?.sync()
+    })
+  }
+
+  /** The segment that is written to; it ends where it is long enough and the next file is there. */
+  #segment(): Segment {
+    const current = this.#current
+    const mayGoOn = this.#file !== undefined && current !== undefined && current.bytes < this.#options.segmentBytes
+    if (current !== undefined && (mayGoOn || this.#next === undefined)) return current
+    const ended = this.#file
+    if (ended !== undefined) this.#ending = Promise.all([this.#ending, ended.end()])
+    this.#file = this.#next
+    this.#next = undefined
+    const paths = this.#file === undefined ? [] : [this.#file.path]
+    this.#current = { paths, bytes: 0, firstSequence: -1, lastSequence: -1, live: 0, epoch: 0 }
+    if (this.#file !== undefined) this.#segmentOf.set(this.#file, this.#current)
+    this.#segments.push(this.#current)
+    void this.#prepare()
+    return this.#current
+  }
+
+  /** Makes the next file. */
+  async #prepare(): Promise<void> {
+    if (this.#preparing || this.#next !== undefined || this.#closed) return
+    this.#preparing = true
     try {
-      this.#file ??= fileSystem.create(segment.path)
-      this.#file.append(bytes)
-      if (segment.bytes === 0) this.#segments.push(segment)
-      segment.bytes += bytes.length
-      this.#failed = false
-      this.#retryAt = 0
-      this.onAppend((performance.now() - started) / 1000)
+      const file = await this.#create()
+      if (this.#closed) await file.end()
+      else this.#next = file
     } catch (error) {
-      // Nothing is known of the file's end now, so nothing more goes into it.
-      this.#fail('append', error as Error)
-      this.#retryAt = clock.now() + RETRY_DELAY
-      this.#current = undefined
-      if (this.#file !== undefined) this.#endSegment()
-      // Nothing of it counts, whatever came to the disk.
-      if (segment.bytes === 0) fileSystem.remove(segment.path).catch(() => {})
-      return
+      this.#fail('create', error as Error)
+      this.#retrySoon()
+    } finally {
+      this.#preparing = false
     }
-    this.#dirty = true
-    this.#cancelSync ??= this.#environment.clock.after(SYNC_DELAY, () => void this.sync())
+  }
+
+  async #create(): Promise<PlaceFile> {
+    const path = `${this.#folder}/${segmentName({ id: this.nextSegmentId++, salt: this.#salt })}`
+    const file = await this.#environment.fileSystem.create(path)
+    await this.#environment.fileSystem.syncFolder(this.#folder)
+    const { ack, stallTimeout } = this.#options
+    const timeouts = { write: stallTimeout, sync: ack === 'fsync' ? stallTimeout : stallTimeout * PATIENCE }
+    return new PlaceFile(this.#environment, path, file, timeouts, this.#events)
+  }
+
+  /** What a file begins with: its header, and every name that its places use. */
+  #prologue(path: string): Buffer {
+    const id = Number.parseInt(/places-([0-9a-f]+)-/.exec(path)![1]!, 16)
+    const parts = [encodeSegmentHeader({ id, salt: this.#salt })]
+    for (const [ordinal, epochId] of this.epochIds) {
+      const record = Buffer.alloc(EPOCH_RECORD_BYTES)
+      encodeEpoch(record, 0, this.#salt, ordinal, epochId)
+      parts.push(record)
+    }
+    for (const [topic, number] of this.#topics) {
+      const name = Buffer.from(topic)
+      const record = Buffer.alloc(topicRecordBytes(name))
+      encodeTopic(record, 0, this.#salt, number, name)
+      parts.push(record)
+    }
+    return Buffer.concat(parts)
+  }
+
+  // Failure
+
+  /** A file has failed. */
+  #left(file: PlaceFile, operation: string, error: Error, inDoubt: Buffer[]): void {
+    this.#fail(operation, error)
+    if (this.#next === file) this.#next = undefined
+    const segment = this.#segmentOf.get(file)
+    this.#segmentOf.delete(file)
+    if (this.#file === file) this.#file = undefined
+    if (segment !== undefined && inDoubt.length > 0) this.#doubt(segment, inDoubt)
+    else this.#retrySoon()
+  }
+
+  #doubt(segment: Segment, bytes: Buffer[]): void {
+    const last = this.#doubts.at(-1)
+    if (last?.segment === segment) last.bytes.push(...bytes)
+    else this.#doubts.push({ segment, bytes })
+    let kept = 0
+    for (const doubt of this.#doubts) kept += lengthOf(doubt.bytes)
+    while (kept > DOUBT_BYTES_MAX) kept -= lengthOf(this.#doubts.shift()!.bytes)
+    this.#retrySoon()
+  }
+
+  #retrySoon(): void {
+    if (this.#closed || this.#rewriting) return
+    this.#cancelRetry ??= this.#environment.clock.after(RETRY_DELAY, () => {
+      this.#cancelRetry = undefined
+      void this.#rewrite()
+    })
+  }
+
+  /** Writes what is in doubt anew; then places go to the disk again. */
+  async #rewrite(): Promise<void> {
+    this.#rewriting = true
+    try {
+      while (this.#doubts.length > 0) {
+        const doubt = this.#doubts[0]!
+        const bytes = [...doubt.bytes]
+        const path = await this.#writeWhole(bytes)
+        doubt.segment.paths.push(path)
+        doubt.bytes.splice(0, bytes.length)
+        if (doubt.bytes.length === 0) this.#doubts = this.#doubts.filter(one => one !== doubt)
+      }
+      await this.#prepare()
+      if (this.#next !== undefined || this.#file !== undefined) this.#recovered()
+    } catch (error) {
+      this.#fail('append', error as Error)
+    }
+    this.#rewriting = false
+    if (this.#failed) this.#retrySoon()
+  }
+
+  async #writeWhole(bytes: readonly Buffer[]): Promise<string> {
+    const { fileSystem } = this.#environment
+    const path = `${this.#folder}/${segmentName({ id: this.nextSegmentId++, salt: this.#salt })}`
+    const file = await fileSystem.create(path)
+    try {
+      await file.write(Buffer.concat([this.#prologue(path), ...bytes]))
+      await file.sync()
+      await fileSystem.syncFolder(this.#folder)
+      return path
+    } catch (error) {
+      await fileSystem.remove(path).catch(() => {})
+      throw error
+    } finally {
+      await file.close().catch(() => {})
+    }
   }
 
   #fail(operation: string, error: Error): void {
     this.errors++
-    if (!this.#failed) {
+    if (!this.#failed)
       this.#environment.log.error(
         { operation, err: error, folder: this.#folder },
         'journal failure: places are in memory only until it writes again',
       )
-    }
     this.#failed = true
   }
+
+  #recovered(): void {
+    if (!this.#failed) return
+    this.#failed = false
+    this.#environment.log.info({ folder: this.#folder }, 'the journal writes again: what was in doubt is on the disk')
+  }
+}
+
+function lengthOf(bytes: readonly Buffer[]): number {
+  let length = 0
+  for (const part of bytes) length += part.length
+  return length
 }

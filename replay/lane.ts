@@ -10,15 +10,14 @@ import type { Account, LostCause } from './account.ts'
 import { meaningOf } from './answer.ts'
 import { Backoff } from './backoff.ts'
 import { bytesInBatch, encodeRequest, fits, type Outgoing, type Stamper, stamp } from './batcher.ts'
-import type { Body, BodyMemory } from './body.ts'
+import type { BodyMemory } from './body.ts'
 import type { Cluster } from './cluster.ts'
-import type { QueueMark, RemoteQueue } from './cursor.ts'
+import type { RemoteQueue } from './cursor.ts'
 import type { DeadLetters } from './dead-letters.ts'
 import type { Environment } from './environment.ts'
 import { GapFiller } from './gap-filler.ts'
 import { LinkError } from './link.ts'
-import type { Place } from './place.ts'
-import { PlaceQueue } from './place-queue.ts'
+import type { Reader } from './reader.ts'
 import { maxOffset } from './reading.ts'
 import type { Remote } from './remote.ts'
 import { arrived, placeKey, traceKey } from './settle.ts'
@@ -48,8 +47,6 @@ export interface LaneContext {
   producerGroup: string
   bornTimestampTolerance: number
   stamper: Omit<Stamper, 'queueId'>
-  /** A place needs no more. */
-  done(sequence: number): void
   /** Makes the lanes' remote queues durable. */
   checkpoint(): Promise<void>
 }
@@ -57,9 +54,7 @@ export interface LaneContext {
 export class Lane {
   readonly topic: string
   readonly queueId: number
-  readonly queue = new PlaceQueue()
-  /** Offsets below this were released. */
-  releasedEnd = 0
+  readonly queue: Reader
   readonly #context: LaneContext
   readonly #stamper: Stamper
   readonly #gaps: GapFiller
@@ -68,10 +63,8 @@ export class Lane {
   #remoteQueueDurable = false
   /** Whether messages of the queue may be at the remote without our knowing. */
   #unclear = false
-  /** Places not done that came after a higher one was released, by epoch. */
-  readonly #late = new Map<number, Set<number>>()
-  /** Offset behind the highest done place, by epoch. */
-  readonly #doneEnd = new Map<number, number>()
+  /** What was found at the remote of messages that are not in memory yet, until the head is behind this index. */
+  #arrived: { places: Set<string>; unstamped: Map<string, number>; end: number } | undefined
   /** After a refused batch: how many messages a request may have, until so many are done. */
   #most = Number.POSITIVE_INFINITY
   #mostFor = 0
@@ -87,10 +80,13 @@ export class Lane {
   #running: Promise<void> | undefined
   #trouble: Error | undefined
 
-  constructor(context: LaneContext, topic: string, queueId: number, remoteQueue?: RemoteQueue) {
+  constructor(context: LaneContext, queue: Reader, remoteQueue?: RemoteQueue) {
+    const { topic, queueId } = queue.backlog
     this.#context = context
     this.topic = topic
     this.queueId = queueId
+    this.queue = queue
+    queue.onPush = () => this.#wake()
     this.#remoteQueue = remoteQueue
     this.#remoteQueueDurable = remoteQueue !== undefined
     this.#stamper = { ...context.stamper, queueId }
@@ -116,33 +112,6 @@ export class Lane {
     return this.#trouble?.message ?? ''
   }
 
-  /** A released place, behind all others. It is counted already. */
-  push(place: Place, epoch: number, body: Body | undefined): void {
-    if (place.queueOffset < this.releasedEnd) this.expectLate(epoch, place.queueOffset)
-    else this.releasedEnd = place.queueOffset + 1
-    this.queue.push(place, epoch, body)
-    this.#wake()
-  }
-
-  /** A place from before this start, in any order. It is counted already. */
-  restore(place: Place, epoch: number, isLate: boolean): void {
-    this.releasedEnd = Math.max(this.releasedEnd, place.queueOffset + 1)
-    if (isLate) this.expectLate(epoch, place.queueOffset)
-    this.queue.insert(place, epoch)
-  }
-
-  /** A place from before this start that is done, behind one that is not: the next cursor has to name it, too. */
-  restoreDone(place: Place, epoch: number): void {
-    this.#doneEnd.set(epoch, Math.max(this.#doneEnd.get(epoch) ?? 0, place.queueOffset + 1))
-    this.queue.insert(place, epoch, true)
-  }
-
-  /** A place was journaled that comes behind higher ones: the cursor's mark must not cover it. */
-  expectLate(epoch: number, queueOffset: number): void {
-    const late = this.#late.get(epoch) ?? new Set()
-    this.#late.set(epoch, late.add(queueOffset))
-  }
-
   /** Places from before this start may have been sent. */
   start(mayHaveBeenSent: boolean): void {
     this.#unclear = mayHaveBeenSent && this.#remoteQueue !== undefined
@@ -157,61 +126,8 @@ export class Lane {
     await this.#running
   }
 
-  /** What of this lane is done, for the cursor. */
-  marks(oldestEpoch: number): QueueMark[] {
-    const marks: QueueMark[] = []
-    const epochs = new Set([...this.#doneEnd.keys(), ...this.#late.keys()])
-    let first = 0
-    while (first < this.queue.span && (this.queue.isDone(first) || this.#isLate(first))) first++
-    const head = first < this.queue.span ? this.queue.place(first) : undefined
-    const done = this.#doneBehind(first, head)
-    if (head !== undefined) epochs.add(head.epoch)
-    for (const epoch of done.keys()) epochs.add(epoch)
-    for (const epoch of epochs) {
-      if (epoch < oldestEpoch) {
-        this.#doneEnd.delete(epoch)
-        this.#late.delete(epoch)
-        continue
-      }
-      const late = [...(this.#late.get(epoch) ?? [])]
-      const runs = done.get(epoch) ?? []
-      if (head === undefined || epoch < head.epoch)
-        marks.push({ epoch, mark: this.#doneEnd.get(epoch) ?? 0, late, done: [] })
-      else if (epoch === head.epoch) marks.push({ epoch, mark: head.queueOffset, late, done: runs })
-      else if (runs.length > 0) marks.push({ epoch, mark: 0, late, done: runs })
-    }
-    return marks
-  }
-
-  /** Places that are done while the head, before them, is not: by epoch, as runs of offsets. There are few. */
-  #doneBehind(first: number, head: (Place & { epoch: number }) | undefined): Map<number, [number, number][]> {
-    const done = new Map<number, [number, number][]>()
-    if (head === undefined) return done
-    let left = this.queue.span - this.queue.count
-    for (let index = 0; left > 0 && index < this.queue.span; index++) {
-      if (!this.queue.isDone(index)) continue
-      left--
-      if (index < first) continue
-      const { epoch, queueOffset } = this.queue.place(index)
-      // A late one: it is below the mark, and not named as late any more.
-      if (epoch === head.epoch && queueOffset < head.queueOffset) continue
-      const runs = done.get(epoch) ?? []
-      if (runs.length === 0) done.set(epoch, runs)
-      const last = runs.at(-1)
-      if (last !== undefined && last[0] + last[1] === queueOffset) last[1]++
-      else runs.push([queueOffset, 1])
-    }
-    return done
-  }
-
-  /** Takes over what a cursor said was done. */
-  restoreMarks(marks: readonly QueueMark[]): void {
-    for (const { epoch, mark } of marks) this.#doneEnd.set(epoch, mark)
-  }
-
   async #run(): Promise<void> {
     while (!this.#stopped) {
-      this.queue.trim()
       if (this.queue.count === 0) {
         await new Promise<void>(resolve => {
           this.#wake = resolve
@@ -224,6 +140,7 @@ export class Lane {
       } catch (error) {
         if (this.#stopped) return
         this.#say(error as Error)
+        this.queue.park()
         await new Promise<void>(resolve => {
           const cancel = this.#context.environment.clock.after(this.#backoff.next(), resolve)
           this.#cancelSleep = () => {
@@ -239,10 +156,11 @@ export class Lane {
     const { remote, source, sourceBroker } = this.#context
     const target = await this.#target()
     const { link, address } = await remote.linkTo(this.topic, target.broker, source, sourceBroker)
+    await this.queue.load()
     if (this.#unclear) await this.#settle(address, target)
+    this.#passArrived()
     const filling = this.#gaps.fill()
     const messages = this.#gather()
-    this.queue.trim()
     const hopeless = this.#hopeless
     this.#hopeless = undefined
     if (hopeless !== undefined && messages[0]?.place.sequence === hopeless.sequence)
@@ -268,7 +186,7 @@ export class Lane {
   }
 
   async #settle(address: string, target: RemoteQueue): Promise<void> {
-    const { environment, remote, sourceBroker, account, stamper } = this.#context
+    const { environment, remote, sourceBroker, stamper } = this.#context
     const origin = { gateway: stamper.gateway, broker: sourceBroker, queueId: this.queueId }
     const { places, unstamped, end } = await arrived(
       environment.clock,
@@ -280,10 +198,23 @@ export class Lane {
       origin,
       () => this.#stopped,
     )
-    let found = 0
-    let left = places.size
-    for (const count of unstamped.values()) left += count
-    for (let index = 0; index < this.queue.span && found < left; index++) {
+    this.#arrived = { places, unstamped, end: this.queue.backlog.end }
+    const found = this.#passArrived()
+    this.#unclear = false
+    target.end = end
+    environment.log.info(
+      { topic: this.topic, queueId: this.queueId, arrived: found, waiting: this.queue.count },
+      'found out what had arrived at the remote',
+    )
+  }
+
+  /** What was found at the remote is done. Returns how many messages. */
+  #passArrived(): number {
+    if (this.#arrived === undefined) return 0
+    const { account, stamper } = this.#context
+    const { places, unstamped, end } = this.#arrived
+    const found: number[] = []
+    for (let index = 0; index < this.queue.span; index++) {
       if (this.queue.isDone(index)) continue
       const { epoch, queueOffset, bornTimestamp, hash } = this.queue.place(index)
       if (!places.has(placeKey(stamper.epochId(epoch), queueOffset))) {
@@ -293,34 +224,30 @@ export class Lane {
         unstamped.set(key, count - 1)
         account.totals.unstamped++
       }
-      found++
-      account.replicated(this.queue.body(index) !== undefined)
-      this.#done(index)
+      found.push(index)
     }
-    this.queue.trim()
-    this.#fewerInParts(found)
-    this.#unclear = false
-    target.end = end
-    environment.log.info(
-      { topic: this.topic, queueId: this.queueId, arrived: found, waiting: this.queue.count },
-      'found out what had arrived at the remote',
-    )
+    // From the last on: what is done at the head moves the indexes.
+    for (const index of found.reverse()) account.replicated(this.queue.done(index))
+    this.#fewerInParts(found.length)
+    if (this.queue.headIndex >= end) this.#arrived = undefined
+    return found.length
   }
 
   /** The next request's messages: from the head, up to the first gap or what does not fit. */
   #gather(): Outgoing[] {
     const { bornTimestampTolerance, account, remote } = this.#context
     const messages: Outgoing[] = []
+    const loops: number[] = []
     let bytes = 0
-    for (let index = 0; index < this.queue.span; index++) {
+    const { span } = this.queue
+    for (let index = 0; index < span; index++) {
       if (this.queue.isDone(index)) continue
       const body = this.queue.body(index)
       if (body === undefined) break
       const message = stamp(this.#stamper, this.queue.place(index), body)
       // Acked before the remote's name was known, which is known now that there is a route.
       if (message.been.includes(remote.name!)) {
-        account.skippedLate('loop', true)
-        this.#done(index)
+        loops.push(index)
         continue
       }
       const [first] = messages
@@ -329,6 +256,8 @@ export class Lane {
       messages.push(message)
       bytes += bytesInBatch(message)
     }
+    // From the last on: what is done at the head moves the indexes.
+    for (const index of loops.reverse()) account.skippedLate('loop', this.queue.done(index))
     return messages
   }
 
@@ -409,14 +338,7 @@ export class Lane {
 
   #stored(count: number, answer: FrameHead): void {
     const { account } = this.#context
-    let left = count
-    for (let index = 0; left > 0; index++) {
-      if (this.queue.isDone(index)) continue
-      account.replicated(true)
-      this.#done(index)
-      left--
-    }
-    this.queue.trim()
+    for (let left = count; left > 0; left--) account.replicated(this.queue.done(0))
     this.#fewerInParts(count)
     const remoteOffset = readSendAnswer(answer)?.queueOffset
     if (remoteOffset !== undefined) this.#remoteQueue!.end = remoteOffset + count
@@ -429,9 +351,7 @@ export class Lane {
       { topic: this.topic, queueId: this.queueId, queueOffset: place.queueOffset, reason },
       'the remote will never take this message: it is a dead letter',
     )
-    account.deadLettered(true)
-    this.#done(this.#head())
-    this.queue.trim()
+    account.deadLettered(this.queue.done(0))
     this.#fewerInParts(1)
   }
 
@@ -442,29 +362,7 @@ export class Lane {
       { topic: this.topic, queueId: this.queueId, queueOffset, cause },
       'message lost: the source no longer has it',
     )
-    account.lost(cause, false)
-    this.#done(index)
-  }
-
-  #head(): number {
-    let index = 0
-    while (this.queue.isDone(index)) index++
-    return index
-  }
-
-  #done(index: number): void {
-    const { epoch, queueOffset, sequence } = this.queue.place(index)
-    const body = this.queue.done(index)
-    if (body !== undefined) this.#context.memory.letGo(body)
-    if (!this.#late.get(epoch)?.delete(queueOffset))
-      this.#doneEnd.set(epoch, Math.max(this.#doneEnd.get(epoch) ?? 0, queueOffset + 1))
-    this.#context.done(sequence)
-  }
-
-  #isLate(index: number): boolean {
-    if (this.#late.size === 0) return false
-    const { epoch, queueOffset } = this.queue.place(index)
-    return this.#late.get(epoch)?.has(queueOffset) ?? false
+    account.lost(cause, this.queue.done(index))
   }
 
   #say(error: Error): void {

@@ -1,26 +1,21 @@
-// An acked message: its place in the source, its body, and where it stands between ack and lane.
+// An acked message: its place in the source, its body, and where it stands between ack and backlog.
 //
 // A send that is one message is that message (send.ts); members of a batch and what is read back are of this class.
 
+import type { Backlog } from './backlog.ts'
 import type { Body } from './body.ts'
 import type { Place } from './place.ts'
 import type { Releasable } from './release.ts'
 
-/** Its lane, as far as ack and release have to know it. */
-export interface Destination {
-  readonly topic: string
-  readonly queueId: number
-  push(place: Place, epoch: number, body: Body | undefined): void
-}
-
 export interface AckedMessage extends Place, Body, Releasable {
   /** Where it goes, from its ack on. */
-  lane: Destination | undefined
+  backlog: Backlog | undefined
   /** Whether its body is kept in memory. */
   kept: boolean
 }
 
 export class Message implements AckedMessage {
+  epoch = 0
   sequence = 0
   queueOffset = 0
   commitLogOffset = -1
@@ -28,6 +23,8 @@ export class Message implements AckedMessage {
   ackedAt = 0
   hash = 0
   placeFlags = 0
+  skipReason = 0
+  skipMask = 0
   flag: number
   sysFlag: number
   propertyBytes: Buffer
@@ -39,7 +36,7 @@ export class Message implements AckedMessage {
   payloadRest: readonly Buffer[] | undefined = undefined
   before = 0
   released = false
-  lane: Destination | undefined = undefined
+  backlog: Backlog | undefined = undefined
   kept = false
 
   constructor(flag: number, sysFlag: number, properties: Buffer, payload: Buffer) {

@@ -15,11 +15,17 @@ import { WaitError } from './wait-error.ts'
 const ROUTE_AGE = 30_000
 
 export interface RemoteOptions {
+  /** Its name in the configuration; `default` where there is one without a name. */
+  label: string
+  /** A bit of its own, the same over restarts: which messages are skipped for it. */
+  bit: number
   nameServers: readonly Address[]
   topicSync: 'create' | 'off'
 }
 
 export class Remote {
+  readonly label: string
+  readonly bit: number
   readonly cluster: Cluster
   readonly #environment: Environment
   readonly #options: RemoteOptions
@@ -31,6 +37,8 @@ export class Remote {
   constructor(environment: Environment, options: RemoteOptions) {
     this.#environment = environment
     this.#options = options
+    this.label = options.label
+    this.bit = options.bit
     this.cluster = new Cluster(environment, options.nameServers)
   }
 

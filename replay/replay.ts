@@ -6,23 +6,26 @@ import { BodyMemory } from './body.ts'
 import { Cluster } from './cluster.ts'
 import type { Address } from './dial.ts'
 import type { Environment } from './environment.ts'
+import { REMOTES_MAX } from './place.ts'
 import { Remote } from './remote.ts'
-import { SourceBroker } from './source-broker.ts'
+import { type JournalSettings, SourceBroker } from './source-broker.ts'
 
 export interface ReplayOptions {
   dataDir: string
   source: readonly Address[]
-  remote: readonly Address[]
+  /** Name servers of each remote by its label. */
+  remotes: ReadonlyMap<string, readonly Address[]>
   group: string
   bodyMemory: number
   bornTimestampTolerance: number
   sendGiveUpTimeout: number
   topicSync: 'create' | 'off'
+  journal: JournalSettings
 }
 
 export class Replay {
   readonly source: Cluster
-  readonly remote: Remote
+  remotes: readonly Remote[] = []
   readonly memory: BodyMemory
   readonly brokers = new Map<string, SourceBroker>()
   readonly #environment: Environment
@@ -34,7 +37,6 @@ export class Replay {
     this.#environment = environment
     this.#options = options
     this.source = new Cluster(environment, options.source)
-    this.remote = new Remote(environment, { nameServers: options.remote, topicSync: options.topicSync })
     this.memory = new BodyMemory(options.bodyMemory)
   }
 
@@ -43,12 +45,23 @@ export class Replay {
     return this.#gatewayId
   }
 
+  /** Throws where the data directory cannot be read or written. */
   async open(): Promise<void> {
     const { fileSystem, randomId } = this.#environment
     const path = `${this.#options.dataDir}/gateway-id`
     const known = (await fileSystem.read(path))?.toString().trim()
     this.#gatewayId = known || randomId(6)
     if (!known) await fileSystem.replace(path, Buffer.from(`${this.#gatewayId}\n`))
+    const numbers = await this.#numberRemotes()
+    this.remotes = [...this.#options.remotes].map(
+      ([label, nameServers]) =>
+        new Remote(this.#environment, {
+          label,
+          bit: 1 << numbers.indexOf(label),
+          nameServers,
+          topicSync: this.#options.topicSync,
+        }),
+    )
   }
 
   /** The broker of this name; its journal is opened the first time, and its address is this from now on. */
@@ -70,11 +83,26 @@ export class Replay {
   async close(): Promise<void> {
     await Promise.all([...this.brokers.values()].map(broker => broker.close()))
     this.source.end()
-    this.remote.cluster.end()
+    for (const { cluster } of this.remotes) cluster.end()
+  }
+
+  /** Labels of all remotes that there ever were; a remote's number is its place among them. */
+  async #numberRemotes(): Promise<string[]> {
+    const { fileSystem } = this.#environment
+    const path = `${this.#options.dataDir}/remotes.json`
+    const text = (await fileSystem.read(path))?.toString()
+    const known = text === undefined ? [] : (JSON.parse(text) as string[])
+    const all = [...new Set([...known, ...this.#options.remotes.keys()])]
+    if (all.length > REMOTES_MAX)
+      throw new Error(
+        `${path} names ${all.length} remotes; there can be ${REMOTES_MAX}: take those that are gone out of it`,
+      )
+    if (all.length > known.length) await fileSystem.replace(path, Buffer.from(`${JSON.stringify(all)}\n`))
+    return all
   }
 
   async #openBroker(name: string, cluster: string, ordinal: number, address: string): Promise<SourceBroker> {
-    const { group, bornTimestampTolerance, sendGiveUpTimeout, dataDir } = this.#options
+    const { group, bornTimestampTolerance, sendGiveUpTimeout, dataDir, journal } = this.#options
     const broker = new SourceBroker(
       this.#environment,
       // A broker's name may hold anything; a folder's may not.
@@ -87,10 +115,11 @@ export class Replay {
         group,
         bornTimestampTolerance,
         sendGiveUpTimeout,
+        journal,
       },
       address,
       this.source,
-      this.remote,
+      this.remotes,
       this.memory,
     )
     await broker.open()

@@ -4,7 +4,8 @@
 // the acked message itself.
 
 import { SendRequest } from '../codec/index.ts'
-import type { AckedMessage, Destination } from './message.ts'
+import type { Backlog } from './backlog.ts'
+import type { AckedMessage } from './message.ts'
 import type { Outstanding } from './release.ts'
 
 const NONE = Buffer.alloc(0)
@@ -24,15 +25,18 @@ export class Send extends SendRequest implements Outstanding, AckedMessage {
   /** Told when it is waited for no longer; its answer may come all the same. */
   givenUp: ((send: Send) => void) | undefined = undefined
 
+  epoch = 0
   sequence = 0
   queueOffset = 0
   commitLogOffset = -1
   ackedAt = 0
   hash = 0
   placeFlags = 0
+  skipReason = 0
+  skipMask = 0
   before = 0
   released = false
-  lane: Destination | undefined = undefined
+  backlog: Backlog | undefined = undefined
   kept = false
 
   /** A piece of its body, in the order in which they come. */

@@ -1,20 +1,23 @@
-// One broker of the source, from the ack to the lanes: journal, release, lanes, cursor, account.
+// One broker of the source, from the ack to the feeds: journal, release, backlogs, spill, and a feed for each remote.
 //
-// An acked message is journaled, then its ack is relayed, then it goes to its lane when its turn is sure. A send without an
+// An acked message is journaled, then its ack is relayed, then it goes to its backlog when its turn is sure. A send without an
 // answer holds back later ones of its queue until `sendGiveUpTimeout`, whether its connection lives or not.
 
-import { Account, type SkipReason } from './account.ts'
+import { Backlog } from './backlog.ts'
 import { type BodyMemory, dropBody } from './body.ts'
 import type { Cluster } from './cluster.ts'
-import { Cursor, type QueueMark, type QueueState } from './cursor.ts'
-import { DeadLetters } from './dead-letters.ts'
+import type { Slot } from './cursor.ts'
 import type { Environment } from './environment.ts'
+import { Feed } from './feed.ts'
 import { Journal } from './journal.ts'
-import { Lane, type LaneContext } from './lane.ts'
 import type { AckedMessage } from './message.ts'
+import type { Page } from './page.ts'
+import { ALL_REMOTES, SKIP_REASONS, type SkipReason } from './place.ts'
+import { Recovery } from './recovery.ts'
 import { Release } from './release.ts'
 import type { Remote } from './remote.ts'
 import type { Send } from './send.ts'
+import { Spill } from './spill.ts'
 import { Turns } from './turns.ts'
 
 /** Milliseconds between two cursors, while anything changes. */
@@ -23,6 +26,24 @@ const CURSOR_INTERVAL = 1_000
 const GIVE_UP_INTERVAL = 1_000
 /** Requests to the source broker that read back, at a time. */
 const PULLS_AT_A_TIME = 64
+/** A segment of places: it is ended when it is longer, or, in a small journal, than this share of it. */
+const PLACES_SEGMENT_BYTES = 16 * 1024 * 1024
+const BODIES_FILE_BYTES = 64 * 1024 * 1024
+const SEGMENT_SHARE = 1 / 8
+/** With more segments of places than this, the oldest is made needless: its places go into blocks. */
+const PLACES_SEGMENTS = 2
+
+export interface JournalSettings {
+  ack: 'append' | 'fsync'
+  /** Bytes on disk for this broker. */
+  maxBytes: number
+  /** Bytes that are left free on the disk. */
+  minFreeBytes: number
+  /** Milliseconds. */
+  spillAfter: number
+  stallTimeout: number
+  compress: boolean
+}
 
 export interface SourceBrokerOptions {
   folder: string
@@ -34,127 +55,132 @@ export interface SourceBrokerOptions {
   group: string
   bornTimestampTolerance: number
   sendGiveUpTimeout: number
+  journal: JournalSettings
+}
+
+/** What was acked in one turn of the loop: its places are written together. */
+interface Batch {
+  /** Sequence of the first place. */
+  sequence: number
+  messages: AckedMessage[]
+  /** Sends that are answered with them. */
+  answered: Send[]
+  relays: (() => void)[]
 }
 
 export class SourceBroker {
   readonly options: SourceBrokerOptions
-  readonly account = new Account()
+  readonly feeds: readonly Feed[]
   readonly journal: Journal
+  readonly spill: Spill
   /** The address of its master now; set by who knows the routes. */
   address: string
+  /** Ordinal of the epoch that acks belong to. */
+  epoch = 1
   readonly #environment: Environment
-  readonly #remote: Remote
   readonly #memory: BodyMemory
-  readonly #cursor: Cursor
   readonly #release: Release<AckedMessage>
-  readonly #lanes = new Map<string, Map<number, Lane>>()
-  readonly #laneContext: LaneContext
-  readonly #deadLetters: DeadLetters
-  #epochIds = new Map<number, string>()
+  readonly #backlogs = new Map<string, Map<number, Backlog>>()
+  #batch: Batch = newBatch(0)
+  /** Batches whose places are being written, the oldest first. */
+  readonly #undelivered: Batch[] = []
+  #freeBytes = Number.POSITIVE_INFINITY
   #checkpointing: Promise<void> | undefined
   #checkpointAgain: Promise<void> | undefined
   #cancelTimer: (() => void) | undefined
   #cancelGiveUp: (() => void) | undefined
+  #started = false
   #closed = false
-  #lastSlot = ''
-  /** Acked messages whose places are not written yet, sends that are answered with them, and who is told. */
-  #unwritten: AckedMessage[] = []
-  #answered: Send[] = []
-  #relays: (() => void)[] = []
 
   constructor(
     environment: Environment,
     options: SourceBrokerOptions,
     address: string,
     source: Cluster,
-    remote: Remote,
+    remotes: readonly Remote[],
     memory: BodyMemory,
   ) {
+    const { folder, name, gatewayId, journal } = options
     this.options = options
     this.address = address
     this.#environment = environment
-    this.#remote = remote
     this.#memory = memory
-    this.journal = new Journal(environment, options.folder)
-    this.#cursor = new Cursor(environment.fileSystem, options.folder)
-    this.#deadLetters = new DeadLetters(environment, options.folder)
-    this.#release = new Release((message, late) => {
-      if (late) this.account.totals.reordered++
-      message.lane!.push(message, this.journal.epoch, message.kept ? message : undefined)
+    this.journal = new Journal(environment, folder, {
+      ack: journal.ack,
+      segmentBytes: Math.min(PLACES_SEGMENT_BYTES, journal.maxBytes * SEGMENT_SHARE),
+      stallTimeout: journal.stallTimeout,
     })
-    this.journal.onWritten = () => this.#written()
-    this.#laneContext = {
+    this.spill = new Spill(
+      environment,
+      folder,
+      {
+        fileBytes: Math.min(BODIES_FILE_BYTES, journal.maxBytes * SEGMENT_SHARE),
+        after: journal.spillAfter,
+        compress: journal.compress,
+        hasRoom: bytes => this.#hasRoom(bytes),
+        folded: sequence => this.journal.done(sequence),
+        openPages: () => this.#openPages(),
+      },
+      memory,
+    )
+    this.journal.isDiskBusy = () => this.spill.isBusy
+    this.journal.onFlush = () => this.#flushed()
+    this.#release = new Release((message, late) => this.#released(message, late))
+    const shared = {
       environment,
       source,
-      remote,
-      sourceBroker: options.name,
+      sourceBroker: name,
       sourceOrdinal: options.ordinal,
       sourceAddress: () => this.address,
       turns: new Turns(PULLS_AT_A_TIME),
       memory,
-      account: this.account,
-      deadLetters: this.#deadLetters,
-      producerGroup: `TEE_${options.gatewayId}`,
+      producerGroup: `TEE_${gatewayId}`,
       bornTimestampTolerance: options.bornTimestampTolerance,
       stamper: {
         group: options.group,
-        gateway: options.gatewayId,
+        gateway: gatewayId,
         sourceCluster: options.cluster,
-        broker: options.name,
-        epochId: epoch => this.#epochIds.get(epoch) ?? '',
+        broker: name,
+        epochId: (epoch: number) => this.journal.epochIds.get(epoch) ?? '',
       },
-      done: sequence => this.journal.done(sequence),
       checkpoint: () => this.checkpoint(),
     }
+    const load = (page: Page, backlog: Backlog) => this.spill.load(page, backlog)
+    this.feeds = remotes.map(remote => new Feed(environment, folder, remote, shared, load))
   }
 
   /** Reads the journal; what is not done waits in lanes. Throws SegmentVersionError, SlotVersionError. */
   async open(): Promise<void> {
     const { fileSystem, log } = this.#environment
-    await fileSystem.makeFolder(this.options.folder)
-    const slot = await this.#cursor.read()
-    // Away at the start: no matter. Its name is learnt with the first route.
-    this.#remote.learnName(slot?.remoteCluster).catch(() => {})
-    if (slot !== undefined) this.account.totals = slot.totals
-    const marks = new Map<string, QueueMark>()
-    for (const { topic, queueId, marks: list } of slot?.queues ?? [])
-      for (const mark of list) marks.set(`${topic}\n${queueId}\n${mark.epoch}`, mark)
-    for (const { topic, queueId, marks: list, remote } of slot?.queues ?? [])
-      this.#newLane(topic, queueId, remote).restoreMarks(list)
-    let covered = 0
-    const recovered = await this.journal.open(
-      slot ?? { sequence: 0, nextSegmentId: 1, nextEpoch: 1 },
-      (topic, queueId, place, { epoch }) => {
-        const mark = marks.get(`${topic}\n${queueId}\n${epoch}`)
-        if (slot !== undefined && place.sequence < slot.sequence) {
-          if (mark !== undefined && isDone(mark, place.queueOffset)) {
-            if (place.queueOffset >= mark.mark) this.#lanes.get(topic)?.get(queueId)?.restoreDone(place, epoch)
-            return false
-          }
-          covered++
-        }
-        this.account.accepted(false)
-        const lane = this.#lanes.get(topic)?.get(queueId) ?? this.#newLane(topic, queueId)
-        lane.restore(place, epoch, mark !== undefined && place.queueOffset < mark.mark)
-        return true
-      },
-    )
-    this.#epochIds = recovered.epochIds
-    const missing = (slot?.waiting ?? 0) - covered
-    if (missing > 0) {
-      this.account.lostUnseen('journal', missing)
-      log.error(
-        { broker: this.options.name, messages: missing },
-        'places are missing from the journal: those messages are lost',
-      )
+    const { folder, name } = this.options
+    await fileSystem.makeFolder(folder)
+    const slots: Slot[] = []
+    for (const feed of this.feeds) {
+      const slot = await feed.open()
+      if (slot !== undefined) slots.push(slot)
     }
-    if (recovered.places > 0)
-      log.info(
-        { broker: this.options.name, messages: recovered.places },
-        'messages from before this start wait to be replicated',
-      )
+    for (const feed of this.feeds) for (const { topic, queueId } of feed.knownQueues) this.#backlog(topic, queueId)
+    const newest = slots.sort((a, b) => b.sequence - a.sequence)[0]
+    const known = { topics: newest?.topics ?? [], epochIds: new Map(newest?.epochIds) }
+    const recovery = new Recovery(this.#environment, folder, this.feeds, known, (topic, queueId) =>
+      this.#backlog(topic, queueId),
+    )
+    const recovered = await recovery.run()
+    const acked = Math.max(0, ...this.feeds.map(({ account }) => account.acked))
+    for (const feed of this.feeds) feed.countBefore(acked)
+    this.spill.restore(recovered.files, recovered.nextFileId)
+    await this.journal.open({
+      ...recovered,
+      nextSegmentId: Math.max(recovered.nextSegmentId, ...slots.map(slot => slot.nextSegmentId)),
+    })
+    this.#batch = newBatch(this.journal.sequence)
+    const last = Math.max(0, ...recovered.epochIds.keys(), ...slots.map(slot => slot.nextEpoch - 1))
+    this.#beginEpoch(last + 1)
+    if (recovered.waiting > 0)
+      log.info({ broker: name, messages: recovered.waiting }, 'messages from before this start wait to be replicated')
     // Durable before the first record of the new epoch: a slot is what keeps ordinals from being drawn twice.
     await this.checkpoint()
+    this.#started = true
     for (const lane of this.#allLanes()) lane.start(true)
     this.#scheduleCheckpoint()
     this.#watchForGivingUp([])
@@ -173,78 +199,34 @@ export class SourceBroker {
 
   /** A send whose outcome nobody will be told: it is still waited for, but its answer will not come. */
   unanswered(): void {
-    this.account.totals.unresolved++
+    for (const { account } of this.feeds) account.totals.unresolved++
   }
 
   /** The source has this message. Its place is written with what else comes in this turn of the loop. */
   acked(topic: string, queueId: number, message: AckedMessage): void {
-    const lane = this.#lane(topic, queueId)
-    message.lane = lane
+    message.epoch = this.epoch
+    message.backlog = this.#backlog(topic, queueId)
     this.journal.append(topic, queueId, message)
-    if (message.queueOffset < lane.releasedEnd) lane.expectLate(this.journal.epoch, message.queueOffset)
-    message.kept = this.#memory.keep(message)
-    this.account.accepted(message.kept)
+    message.kept = message.skipMask !== ALL_REMOTES && this.#memory.keep(message)
     if (!message.kept) dropBody(message)
-    this.#unwritten.push(message)
+    if (this.#memory.used > this.#memory.limit / 2) this.spill.pressed()
+    this.#batch.messages.push(message)
   }
 
   /** All messages of a send are acked; they are in this queue. */
   answered(send: Send, queueId: number): void {
     // The members have what they need of it.
     if (send.batch) dropBody(send)
-    send.lane = this.#lane(send.topic, queueId)
-    this.#answered.push(send)
+    send.backlog = this.#backlog(send.topic, queueId)
+    this.#batch.answered.push(send)
   }
 
   /** Calls back when the places of what was acked in this turn of the loop are written. */
   whenWritten(relay: () => void): void {
-    this.#relays.push(relay)
+    this.#batch.relays.push(relay)
   }
 
-  #written(): void {
-    const relays = this.#relays
-    const messages = this.#unwritten
-    const sends = this.#answered
-    this.#relays = []
-    this.#unwritten = []
-    this.#answered = []
-    for (const relay of relays) relay()
-    for (const message of messages) {
-      const { topic, queueId } = message.lane!
-      this.#release.acked(topic, queueId, message)
-    }
-    for (const send of sends) this.#release.settled(send, send.lane!.queueId)
-  }
-
-  /** `marks`: how many sends had been forwarded at the last looks, the oldest first. */
-  #watchForGivingUp(marks: readonly number[]): void {
-    const looks = Math.ceil(this.options.sendGiveUpTimeout / GIVE_UP_INTERVAL)
-    this.#cancelGiveUp = this.#environment.clock.after(GIVE_UP_INTERVAL, () => {
-      const kept = [...marks, this.#release.forwardedSoFar].slice(-looks - 1)
-      if (kept.length > looks) this.#release.giveUp(kept[0]!, send => (send as Send).givenUp?.(send as Send))
-      this.#watchForGivingUp(kept)
-    })
-  }
-
-  skipped(reason: SkipReason, count: number): void {
-    this.account.skipped(reason, count)
-  }
-
-  /** Milliseconds since the ack of the oldest message that waits in a lane; 0 where none does. */
-  get lagMs(): number {
-    let oldest = Number.POSITIVE_INFINITY
-    for (const { queue } of this.#allLanes()) if (queue.count > 0) oldest = Math.min(oldest, queue.place(0).ackedAt)
-    return oldest === Number.POSITIVE_INFINITY ? 0 : Math.max(0, this.#environment.clock.now() - oldest)
-  }
-
-  /** Lanes that cannot go on, with what they wait for. */
-  get troubles(): { topic: string; queueId: number; reason: string }[] {
-    return [...this.#allLanes()]
-      .filter(lane => lane.trouble !== '')
-      .map(({ topic, queueId, trouble }) => ({ topic, queueId, reason: trouble }))
-  }
-
-  /** Writes a cursor of what is done now, and drops what it makes needless. */
+  /** Writes a cursor of what is done now for each remote, and drops what that makes needless. */
   checkpoint(): Promise<void> {
     if (this.#checkpointing === undefined) {
       this.#checkpointing = this.#checkpoint().finally(() => {
@@ -262,43 +244,148 @@ export class SourceBroker {
     return this.#checkpointAgain
   }
 
-  /** Ends the lanes, and leaves a cursor that knows what they did. */
+  /** Ends the lanes, and leaves cursors that know what they did. */
   async close(): Promise<void> {
     this.#closed = true
     this.#cancelTimer?.()
     this.#cancelGiveUp?.()
     this.#release.giveUp(Number.POSITIVE_INFINITY, () => {})
-    await Promise.all([...this.#allLanes()].map(lane => lane.stop()))
+    await Promise.all(this.feeds.map(feed => feed.stop()))
+    await this.spill.close()
+    await this.journal.sync()
     await this.checkpoint().catch(error =>
       this.#environment.log.error({ err: error }, 'the last cursor could not be written'),
     )
     await this.journal.close()
-    await this.#deadLetters.close()
+    await Promise.all(this.feeds.map(feed => feed.close()))
   }
 
-  async #checkpoint(): Promise<void> {
-    // A place that is appended and not yet with its lane would be below the mark of those that are done.
-    this.journal.flush()
-    const { sequence, nextSegmentId, oldestEpoch } = this.journal
-    const queues: QueueState[] = [...this.#allLanes()].map(lane => ({
-      topic: lane.topic,
-      queueId: lane.queueId,
-      marks: lane.marks(oldestEpoch),
-      remote: lane.remoteQueue && { ...lane.remoteQueue },
-    }))
-    const slot = {
-      sequence,
-      nextSegmentId: nextSegmentId + 1,
-      nextEpoch: this.journal.epoch + 1,
-      remoteCluster: this.#remote.name ?? '',
-      waiting: this.account.queued + this.account.inGap,
-      queues,
-      totals: structuredClone(this.account.totals),
+  // From the ack to the backlog
+
+  /** The batch begins to be written; what is given back is called when it is. */
+  #flushed(): () => void {
+    const batch = this.#batch
+    this.#batch = newBatch(this.journal.sequence)
+    this.#undelivered.push(batch)
+    return () => this.#written(batch)
+  }
+
+  #written(batch: Batch): void {
+    for (const relay of batch.relays) relay()
+    this.#undelivered.splice(this.#undelivered.indexOf(batch), 1)
+    for (const message of batch.messages) {
+      this.#count(message)
+      if (message.skipMask === ALL_REMOTES) {
+        this.journal.done(message.sequence)
+        continue
+      }
+      const backlog = message.backlog!
+      // It may wait for its turn while higher ones are done already.
+      if (backlog.isLate(message.epoch, message.queueOffset))
+        for (const reader of backlog.readers) reader.expectLate(message.epoch, message.queueOffset)
+      this.#release.acked(backlog.topic, backlog.queueId, message)
     }
-    const text = JSON.stringify(slot)
-    if (text === this.#lastSlot) return
-    await this.journal.checkpoint(() => this.#cursor.write(slot))
-    this.#lastSlot = text
+    for (const send of batch.answered) this.#release.settled(send, send.backlog!.queueId)
+  }
+
+  /** Counted once its place is written: from then on it is acked, for whoever looks. */
+  #count({ skipMask, skipReason, kept }: AckedMessage): void {
+    for (const { account, remote } of this.feeds) {
+      if ((skipMask & remote.bit) === 0) account.accepted(kept)
+      else account.skipped(SKIP_REASONS[skipReason] as SkipReason, 1)
+    }
+  }
+
+  #released(message: AckedMessage, late: boolean): void {
+    if (late) for (const { account } of this.feeds) account.totals.reordered++
+    message.backlog!.push(message, message.kept ? message : undefined)
+  }
+
+  /** `marks`: how many sends had been forwarded at the last looks, the oldest first. */
+  #watchForGivingUp(marks: readonly number[]): void {
+    const looks = Math.ceil(this.options.sendGiveUpTimeout / GIVE_UP_INTERVAL)
+    this.#cancelGiveUp = this.#environment.clock.after(GIVE_UP_INTERVAL, () => {
+      const kept = [...marks, this.#release.forwardedSoFar].slice(-looks - 1)
+      if (kept.length > looks) this.#release.giveUp(kept[0]!, send => (send as Send).givenUp?.(send as Send))
+      this.#watchForGivingUp(kept)
+    })
+  }
+
+  #beginEpoch(ordinal: number): void {
+    this.epoch = ordinal
+    this.journal.beginEpoch(ordinal)
+  }
+
+  // Backlogs and lanes
+
+  #backlog(topic: string, queueId: number): Backlog {
+    const known = this.#backlogs.get(topic)?.get(queueId)
+    if (known !== undefined) return known
+    const backlog = new Backlog(topic, queueId, this.#memory, {
+      epochId: epoch => this.journal.epochIds.get(epoch) ?? '',
+      sealed: (page, of) => this.spill.sealed(page, of),
+      done: sequence => this.journal.done(sequence),
+      passed: page => this.spill.passed(page),
+    })
+    const backlogs = this.#backlogs.get(topic) ?? new Map<number, Backlog>()
+    this.#backlogs.set(topic, backlogs.set(queueId, backlog))
+    for (const feed of this.feeds) {
+      const lane = feed.addLane(backlog)
+      if (this.#started) lane.start(false)
+    }
+    return backlog
+  }
+
+  *#allLanes() {
+    for (const feed of this.feeds) yield* feed.lanes
+  }
+
+  *#openPages(): Generator<[Page, Backlog]> {
+    for (const backlogs of this.#backlogs.values())
+      for (const backlog of backlogs.values()) {
+        const page = backlog.open
+        if (page !== undefined && page.readers > 0 && backlog.readers.some(reader => reader.headIndex < page.end))
+          yield [page, backlog]
+      }
+  }
+
+  /** Whether bodies may take so much more of the disk: places and cursors come first. */
+  #hasRoom(bytes: number): boolean {
+    const { maxBytes, minFreeBytes } = this.options.journal
+    const used = this.journal.counts.bytes + this.spill.counts.bytes
+    // Room for the places of the two segments that are written, and of the blocks without bodies that follow.
+    const reserve = 2 * Math.min(PLACES_SEGMENT_BYTES, maxBytes * SEGMENT_SHARE)
+    return used + bytes + reserve <= maxBytes && this.#freeBytes - bytes >= minFreeBytes
+  }
+
+  // The cursors
+
+  async #checkpoint(): Promise<void> {
+    const { folder } = this.options
+    this.#freeBytes = await this.#environment.fileSystem.freeBytes(folder).catch(() => this.#freeBytes)
+    const stale = this.journal.oldestBeyond(PLACES_SEGMENTS)
+    if (stale !== undefined) this.spill.force(stale)
+    const common = {
+      // What is appended and not with its lane yet is behind this, and so is not covered.
+      sequence: (this.#undelivered[0] ?? this.#batch).sequence,
+      nextSegmentId: this.journal.nextSegmentId + 1,
+      nextEpoch: this.epoch + 1,
+      topics: this.journal.topics,
+      epochIds: [...this.journal.epochIds],
+    }
+    const oldestEpoch = this.#oldestEpoch()
+    const writes = this.feeds.map(feed => feed.snapshot(common, oldestEpoch))
+    const needless = this.spill.needless()
+    await this.journal.checkpoint(async () => {
+      await Promise.all(writes.map(write => write()))
+    })
+    await this.spill.remove(needless)
+    for (const epoch of this.journal.epochIds.keys()) if (epoch < oldestEpoch) this.journal.epochIds.delete(epoch)
+  }
+
+  /** Of the epochs of which anything is on disk: cursors have to say what of it is done. */
+  #oldestEpoch(): number {
+    return Math.min(this.epoch, this.journal.oldestEpoch ?? this.epoch, this.spill.oldestEpoch)
   }
 
   #scheduleCheckpoint(): void {
@@ -308,28 +395,8 @@ export class SourceBroker {
         .finally(() => this.#closed || this.#scheduleCheckpoint())
     })
   }
-
-  #lane(topic: string, queueId: number): Lane {
-    const known = this.#lanes.get(topic)?.get(queueId)
-    if (known !== undefined) return known
-    const lane = this.#newLane(topic, queueId)
-    lane.start(false)
-    return lane
-  }
-
-  #newLane(topic: string, queueId: number, remote?: QueueState['remote']): Lane {
-    const lane = new Lane(this.#laneContext, topic, queueId, remote)
-    const lanes = this.#lanes.get(topic) ?? new Map()
-    this.#lanes.set(topic, lanes.set(queueId, lane))
-    return lane
-  }
-
-  *#allLanes(): Generator<Lane> {
-    for (const lanes of this.#lanes.values()) yield* lanes.values()
-  }
 }
 
-function isDone({ mark, late, done }: QueueMark, offset: number): boolean {
-  if (offset < mark) return !late.includes(offset)
-  return done.some(([first, count]) => offset >= first && offset < first + count)
+function newBatch(sequence: number): Batch {
+  return { sequence, messages: [], answered: [], relays: [] }
 }

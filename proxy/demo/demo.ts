@@ -211,16 +211,20 @@ class Screen {
     return this.#sum(({ queued, inGap }) => queued + inGap)
   }
 
+  get #feeds() {
+    return [...this.#gateway.replay.brokers.values()].flatMap(({ feeds }) => feeds)
+  }
+
   #sum(
     read: (account: { queued: number; inGap: number; acked: number; totals: { replicated: number } }) => number,
   ): number {
     let total = 0
-    for (const { account } of this.#gateway.replay.brokers.values()) total += read(account)
+    for (const { account } of this.#feeds) total += read(account)
     return total
   }
 
   #line(phase: string): string {
-    const lag = Math.max(0, ...[...this.#gateway.replay.brokers.values()].map(broker => broker.lagMs)) / 1000
+    const lag = Math.max(0, ...this.#feeds.map(feed => feed.lagMs)) / 1000
     const queued = this.#sum(account => account.queued)
     const gap = this.#sum(account => account.inGap)
     return `${phase.padEnd(11)}  sent ${this.#producer.sent}  acked ${this.#producer.acked.size}  replicated ${this.#replicated}  queued ${queued}  in gap ${gap}  lag ${lag.toFixed(1)} s`

@@ -35,7 +35,7 @@ class Flow {
     flow.#moody()
     for (let step = 0; step < STEPS; step++) {
       await flow.#step()
-      t.is(scene.broker.account.acked, flow.#ackedCount, `step ${step}`)
+      t.is(scene.account.acked, flow.#ackedCount, `step ${step}`)
     }
     await flow.#end()
     flow.#check(t)
@@ -183,7 +183,7 @@ class Flow {
   }
 
   #check(t: ExecutionContext): void {
-    const { broker, remote, replay } = this.#scene
+    const { account, remote, replay } = this.#scene
     const ascending = (numbers: number[]) => [...numbers].sort((a, b) => a - b)
     const letters = this.#deadLetters()
     for (const letter of letters) t.true(this.#illegal.has(letter), `${letter} is a dead letter`)
@@ -198,8 +198,8 @@ class Flow {
       const inTime = arrived.filter(number => !this.#late.has(number) && !letters.has(number))
       t.deepEqual(inTime, ascending(inTime), `queue ${queueId}: order`)
     }
-    t.deepEqual(broker.account.totals.lost, {})
-    t.is(broker.account.acked, this.#ackedCount)
+    t.deepEqual(account.totals.lost, {})
+    t.is(account.acked, this.#ackedCount)
     t.is(replay.memory.used, 0)
   }
 

@@ -9,6 +9,7 @@ export const BORN = 1_750_000_000_123
 
 export function placeAt(queueOffset: number, more: Partial<Place> = {}): Place {
   return {
+    epoch: 1,
     sequence: queueOffset,
     queueOffset,
     commitLogOffset: queueOffset * 200,
@@ -16,6 +17,8 @@ export function placeAt(queueOffset: number, more: Partial<Place> = {}): Place {
     ackedAt: BORN + 10,
     hash: hashOf(Buffer.from(`KEY${queueOffset}`), []),
     placeFlags: 0,
+    skipReason: 0,
+    skipMask: 0,
     ...more,
   }
 }

@@ -3,6 +3,7 @@
 // The source stores what a test lets it store and in what order; the test says when each ack comes. Topic `orders`.
 
 import type { StoredMessage } from '../../codec/index.ts'
+import type { Account } from '../../replay/account.ts'
 import { firstValue } from '../../replay/check.ts'
 import { type AckedMessage, Message } from '../../replay/message.ts'
 import { hashOf, PlaceFlag } from '../../replay/place.ts'
@@ -21,6 +22,8 @@ export interface SceneOptions {
   sourceQueues?: number
   remoteQueues?: number
   bodyMemory?: number
+  maxBytes?: number
+  compress?: boolean
   random?: Random
 }
 
@@ -51,6 +54,10 @@ export class Scene {
   /** What the remote has of a queue, in its order. */
   arrived(queueId = 0): string[] {
     return this.remote.broker.texts(TOPIC, queueId)
+  }
+
+  get account(): Account {
+    return this.broker.feeds[0]!.account
   }
 
   forward(queueId = 0): Sending {
@@ -84,7 +91,7 @@ export class Scene {
   }
 
   async allDone(): Promise<void> {
-    await this.until('nothing waits', () => this.broker.account.queued + this.broker.account.inGap === 0)
+    await this.until('nothing waits', () => this.account.queued + this.account.inGap === 0)
   }
 
   async close(): Promise<void> {
@@ -114,12 +121,20 @@ export class Scene {
     this.replay = new Replay(environment, {
       dataDir: '/data',
       source: [source.nameServer],
-      remote: [remote.nameServer],
+      remotes: new Map([['default', [remote.nameServer]]]),
       group: 'tee',
       bodyMemory: this.#options.bodyMemory ?? 1_000_000,
       bornTimestampTolerance: 1_000,
       sendGiveUpTimeout: 10_000,
       topicSync: 'create',
+      journal: {
+        ack: 'append',
+        maxBytes: this.#options.maxBytes ?? 1_000_000_000,
+        minFreeBytes: 0,
+        spillAfter: 200,
+        stallTimeout: 1_000,
+        compress: this.#options.compress ?? false,
+      },
     })
     await this.replay.open()
     this.broker = await this.replay.broker('paris-a', 'paris', 0, source.broker.address)

@@ -117,7 +117,7 @@ export class FakeClock implements Clock {
   }
 }
 
-export type DiskOperation = 'create' | 'append' | 'sync' | 'read' | 'overwrite' | 'replace' | 'remove'
+export type DiskOperation = 'create' | 'append' | 'write' | 'sync' | 'read' | 'overwrite' | 'replace' | 'remove'
 
 interface FakeFile {
   bytes: Buffer
@@ -131,6 +131,7 @@ export class FakeDisk implements FileSystem {
   fault: (operation: DiskOperation, path: string) => Error | undefined = () => undefined
   /** Of an append that fails, so many bytes get into the file. */
   tornBytes = 0
+  free = Number.MAX_SAFE_INTEGER
 
   afterCrash(powerCut: boolean): FakeDisk {
     const after = new FakeDisk()
@@ -159,17 +160,19 @@ export class FakeDisk implements FileSystem {
     return [...this.files.keys()].filter(path => dirname(path) === folder).map(path => basename(path))
   }
 
-  create(path: string): AppendFile {
+  async create(path: string): Promise<AppendFile> {
     this.#check('create', path)
     if (this.files.has(path)) throw new Error(`${path} exists`)
     const file: FakeFile = { bytes: Buffer.alloc(0), synced: 0 }
     this.files.set(path, file)
+    const append = (operation: DiskOperation, bytes: Buffer) => {
+      const error = this.fault(operation, path)
+      file.bytes = Buffer.concat([file.bytes, error === undefined ? bytes : bytes.subarray(0, this.tornBytes)])
+      if (error !== undefined) throw error
+    }
     return {
-      append: bytes => {
-        const error = this.fault('append', path)
-        file.bytes = Buffer.concat([file.bytes, error === undefined ? bytes : bytes.subarray(0, this.tornBytes)])
-        if (error !== undefined) throw error
-      },
+      append: bytes => append('append', bytes),
+      write: async bytes => append('write', bytes),
       sync: async () => {
         const { length } = file.bytes
         this.#check('sync', path)
@@ -185,9 +188,25 @@ export class FakeDisk implements FileSystem {
     return file && Buffer.from(file.bytes)
   }
 
+  async readAt(path: string, at: number, length: number): Promise<Buffer> {
+    this.#check('read', path)
+    return Buffer.from(this.bytes(path).subarray(at, at + length))
+  }
+
+  async size(path: string): Promise<number> {
+    return this.bytes(path).length
+  }
+
+  async syncFolder(): Promise<void> {}
+
+  async freeBytes(): Promise<number> {
+    return this.free
+  }
+
   async overwrite(path: string, bytes: Buffer): Promise<void> {
     this.#check('overwrite', path)
-    this.put(path, bytes)
+    const old = this.files.get(path)?.bytes ?? Buffer.alloc(0)
+    this.put(path, Buffer.concat([bytes, old.subarray(bytes.length)]))
   }
 
   async replace(path: string, bytes: Buffer): Promise<void> {

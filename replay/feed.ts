@@ -1,0 +1,195 @@
+// A feed: what one broker of the source has for one remote. Its lanes, its cursor, its account, its dead letters.
+//
+// Several remotes are several feeds of one journal; none knows of another.
+
+import { Account } from './account.ts'
+import type { Backlog } from './backlog.ts'
+import { Cursor, type QueueMark, type QueueState, type Slot } from './cursor.ts'
+import { DeadLetters } from './dead-letters.ts'
+import type { Environment } from './environment.ts'
+import { Lane, type LaneContext } from './lane.ts'
+import type { Place } from './place.ts'
+import { type LoadPage, Reader } from './reader.ts'
+import type { Remote } from './remote.ts'
+
+/** What all feeds of a source broker share of a lane's context. */
+export type SharedContext = Omit<LaneContext, 'remote' | 'account' | 'deadLetters'>
+
+export class Feed {
+  readonly remote: Remote
+  readonly account = new Account()
+  readonly #environment: Environment
+  readonly #folder: string
+  readonly #cursor: Cursor
+  readonly #deadLetters: DeadLetters
+  readonly #context: LaneContext
+  readonly #load: LoadPage
+  readonly #lanes = new Map<Backlog, Lane>()
+  #slot: Slot | undefined
+  /** Whether there was no cursor: what is in the journal was before this remote. */
+  isNew = false
+  readonly #marks = new Map<string, QueueMark>()
+  readonly #remoteQueues = new Map<string, QueueState>()
+  #lastSlot = ''
+
+  constructor(environment: Environment, folder: string, remote: Remote, shared: SharedContext, load: LoadPage) {
+    this.remote = remote
+    this.#environment = environment
+    this.#folder = `${folder}/remotes/${remote.label}`
+    this.#cursor = new Cursor(environment.fileSystem, this.#folder)
+    this.#deadLetters = new DeadLetters(environment, this.#folder)
+    this.#context = { ...shared, remote, account: this.account, deadLetters: this.#deadLetters }
+    this.#load = load
+  }
+
+  get lanes(): Iterable<Lane> {
+    return this.#lanes.values()
+  }
+
+  /** The newest slot; undefined where there is none, or none that is whole. Throws SlotVersionError. */
+  async open(): Promise<Slot | undefined> {
+    await this.#environment.fileSystem.makeFolder(this.#folder)
+    const slot = await this.#cursor.read()
+    this.isNew = slot === 'none'
+    if (slot === 'damaged')
+      this.#environment.log.error(
+        { folder: this.#folder },
+        'both slots of the cursor are damaged: what the journal holds is looked for at the remote, its totals begin anew',
+      )
+    if (typeof slot === 'string') return undefined
+    this.#slot = slot
+    this.account.totals = slot.totals
+    for (const state of slot.queues) {
+      this.#remoteQueues.set(`${state.topic}\n${state.queueId}`, state)
+      for (const mark of state.marks) this.#marks.set(`${state.topic}\n${state.queueId}\n${mark.epoch}`, mark)
+    }
+    // Away at the start: no matter. Its name is learnt with the first route.
+    this.remote.learnName(slot.remoteCluster).catch(() => {})
+    return slot
+  }
+
+  /** Queues that the cursor names. */
+  get knownQueues(): readonly QueueState[] {
+    return this.#slot?.queues ?? []
+  }
+
+  // At a start
+
+  mark(topic: string, queueId: number, epoch: number): QueueMark | undefined {
+    return this.#marks.get(`${topic}\n${queueId}\n${epoch}`)
+  }
+
+  /** Whether a place that the journal has is done, as far as the cursor knows, or was never to be done here. */
+  isDone(topic: string, queueId: number, place: Place): boolean {
+    if (this.isNew || this.isSkipped(place)) return true
+    if (this.isBehindSlot(place.sequence)) return false
+    const mark = this.mark(topic, queueId, place.epoch)
+    if (mark === undefined) return false
+    if (place.queueOffset < mark.mark) return !mark.late.includes(place.queueOffset)
+    return mark.done.some(([first, count]) => place.queueOffset >= first && place.queueOffset < first + count)
+  }
+
+  isSkipped({ skipMask }: Place): boolean {
+    return (skipMask & this.remote.bit) !== 0
+  }
+
+  /** Whether the cursor does not cover a place: it was acked later. */
+  isBehindSlot(sequence: number): boolean {
+    return this.#slot === undefined ? !this.isNew : sequence >= this.#slot.sequence
+  }
+
+  /** Acked before this remote was known: not to be copied, and counted so that the sum is right. */
+  countBefore(acked: number): void {
+    if (this.isNew && acked > 0) this.account.skipped('before', acked)
+  }
+
+  /** Places that the cursor names and that were found; what is missing is lost. */
+  foundWaiting(found: number): void {
+    const missing = (this.#slot?.waiting ?? 0) - found
+    if (missing > 0) this.#lostPlaces(missing)
+  }
+
+  #lostPlaces(count: number): void {
+    this.account.lostUnseen('journal', count)
+    this.#environment.log.error(
+      { broker: this.#context.sourceBroker, remote: this.remote.label, messages: count },
+      'places are missing from the journal: those messages are lost',
+    )
+  }
+
+  /** Places behind the slot whose records are damaged or gone. */
+  missing(count: number): void {
+    if (count > 0) this.#lostPlaces(count)
+  }
+
+  /** First sequence that the cursor does not cover; undefined where there is no cursor. */
+  get slotSequence(): number | undefined {
+    return this.#slot?.sequence
+  }
+
+  // Lanes
+
+  addLane(backlog: Backlog): Lane {
+    const state = this.#remoteQueues.get(`${backlog.topic}\n${backlog.queueId}`)
+    const reader = new Reader(backlog, this.account, this.remote.bit, this.#load)
+    if (state !== undefined) reader.restoreMarks(state.marks)
+    const lane = new Lane(this.#context, reader, state?.remote)
+    this.#lanes.set(backlog, lane)
+    return lane
+  }
+
+  lane(backlog: Backlog): Lane {
+    return this.#lanes.get(backlog)!
+  }
+
+  /** Milliseconds since the ack of the oldest message that waits; 0 where none does. */
+  get lagMs(): number {
+    let oldest = Number.POSITIVE_INFINITY
+    for (const { queue } of this.#lanes.values()) oldest = Math.min(oldest, queue.headAckedAt ?? oldest)
+    return oldest === Number.POSITIVE_INFINITY ? 0 : Math.max(0, this.#environment.clock.now() - oldest)
+  }
+
+  /** Lanes that cannot go on, with what they wait for. */
+  get troubles(): { topic: string; queueId: number; reason: string }[] {
+    return [...this.#lanes.values()]
+      .filter(lane => lane.trouble !== '')
+      .map(({ topic, queueId, trouble }) => ({ topic, queueId, reason: trouble }))
+  }
+
+  /** Sends no more. */
+  async stop(): Promise<void> {
+    await Promise.all([...this.#lanes.values()].map(lane => lane.stop()))
+  }
+
+  async close(): Promise<void> {
+    await this.#deadLetters.close()
+  }
+
+  // The cursor
+
+  /** What is done now; `common` is what all feeds of the journal have alike. The returned function writes it. */
+  snapshot(
+    common: Pick<Slot, 'sequence' | 'nextSegmentId' | 'nextEpoch' | 'topics' | 'epochIds'>,
+    oldestEpoch: number,
+  ): () => Promise<void> {
+    const queues: QueueState[] = [...this.#lanes.values()].map(({ topic, queueId, queue, remoteQueue }) => ({
+      topic,
+      queueId,
+      marks: queue.marks(oldestEpoch),
+      remote: remoteQueue && { ...remoteQueue },
+    }))
+    const slot = {
+      ...common,
+      remoteCluster: this.remote.name ?? '',
+      waiting: this.account.queued + this.account.inGap,
+      queues,
+      totals: structuredClone(this.account.totals),
+    }
+    const text = JSON.stringify(slot)
+    return async () => {
+      if (text === this.#lastSlot) return
+      await this.#cursor.write(slot)
+      this.#lastSlot = text
+    }
+  }
+}

@@ -1,0 +1,369 @@
+// What a source broker's folder holds of messages that are not done, put back into backlogs at a start.
+//
+// A message's place is in a block, in a segment of places, or in both, or twice in segments after a failure: each counts
+// once. Blocks come first, for what is in them was released before what is not. Within a queue they are put in the order of
+// epochs and offsets; so are the places that no block has, behind them. Nothing is appended to what is found here.
+//
+// Exact about what is missing: places that the cursor knew to wait and that are not found, and sequence numbers behind the
+// cursor of which no record is left, are lost. Damaged bodies are not looked for: they are found when they are read.
+
+import type { Backlog } from './backlog.ts'
+import type { BlockPlaces } from './block.ts'
+import type { Environment } from './environment.ts'
+import type { Feed } from './feed.ts'
+import type { RecoveredSegment } from './journal.ts'
+import type { Message } from './message.ts'
+import { Page } from './page.ts'
+import { ALL_REMOTES, type Place, SKIP_REASONS, type SkipReason } from './place.ts'
+import { parseSegmentName, readSegment } from './segment.ts'
+import { type BlockFile, parseBlockFileName, readBlockPlaces, type ScannedBlock, scanBlockFile } from './spill.ts'
+
+/** Bytes of damage that are kept for who looks into it. */
+const KEPT_DAMAGE = 64 * 1024
+
+export interface Recovered {
+  sequence: number
+  nextSegmentId: number
+  nextFileId: number
+  topics: string[]
+  epochIds: Map<number, string>
+  segments: RecoveredSegment[]
+  files: BlockFile[]
+  /** Messages that wait, for any remote. */
+  waiting: number
+}
+
+interface Leftover {
+  place: Place
+  body: Message | undefined
+}
+
+interface FoundBlock extends ScannedBlock {
+  file: BlockFile
+}
+
+interface QueueFound {
+  blocks: FoundBlock[]
+  leftovers: Leftover[]
+}
+
+export class Recovery {
+  readonly #environment: Environment
+  readonly #folder: string
+  readonly #feeds: readonly Feed[]
+  readonly #backlog: (topic: string, queueId: number) => Backlog
+  readonly #topics: string[]
+  readonly #epochIds: Map<number, string>
+  readonly #queues = new Map<string, Map<number, QueueFound>>()
+  readonly #files: BlockFile[] = []
+  readonly #segments: RecoveredSegment[] = []
+  /** Sequences from the lowest that matters to the highest, and which of them a record was found of. */
+  #seen = new Bits(0)
+  #low = Number.POSITIVE_INFINITY
+  #high = -1
+  #waiting = 0
+
+  /** `known`: topics and epochs that cursors name. `backlog` makes a queue's backlog, with a reader for each feed. */
+  constructor(
+    environment: Environment,
+    folder: string,
+    feeds: readonly Feed[],
+    known: { topics: readonly string[]; epochIds: ReadonlyMap<number, string> },
+    backlog: (topic: string, queueId: number) => Backlog,
+  ) {
+    this.#environment = environment
+    this.#folder = folder
+    this.#feeds = feeds
+    this.#topics = [...known.topics]
+    this.#epochIds = new Map(known.epochIds)
+    this.#backlog = backlog
+  }
+
+  /** Throws SegmentVersionError, and where the folder cannot be read. */
+  async run(): Promise<Recovered> {
+    const names = (await this.#environment.fileSystem.list(this.#folder)).sort()
+    const segments = names.flatMap(name => {
+      const parsed = parseSegmentName(name)
+      return parsed === undefined ? [] : [{ name, ...parsed }]
+    })
+    const files = names.flatMap(name => {
+      const parsed = parseBlockFileName(name)
+      return parsed === undefined ? [] : [{ name, ...parsed }]
+    })
+    for (const segment of segments) await this.#readNames(segment.name, segment.salt)
+    const blocks: FoundBlock[] = []
+    for (const file of files) await this.#readHeaders(file.name, file.salt, blocks)
+    for (const { slotSequence } of this.#feeds) this.#low = Math.min(this.#low, slotSequence ?? this.#low)
+    this.#seen = new Bits(Math.max(0, this.#high - this.#low + 1))
+    for (const block of blocks) await this.#readBlock(block)
+    for (const segment of segments) await this.#readPlaces(segment.name, segment.salt)
+    const found = await this.#restore()
+    this.#account(found)
+    return {
+      sequence: Math.max(this.#high + 1, ...this.#feeds.map(feed => feed.slotSequence ?? 0)),
+      nextSegmentId: (segments.at(-1)?.id ?? 0) + 1,
+      nextFileId: (files.at(-1)?.id ?? 0) + 1,
+      topics: this.#topics,
+      epochIds: this.#epochIds,
+      segments: this.#segments,
+      files: this.#files,
+      waiting: this.#waiting,
+    }
+  }
+
+  /** First reading: topics, epochs, and which sequences there are. */
+  async #readNames(name: string, salt: number): Promise<void> {
+    const bytes = await this.#read(name)
+    readSegment(bytes, salt, {
+      topic: (number, topic) => {
+        this.#topics[number] = topic
+      },
+      epoch: (ordinal, id) => void this.#epochIds.set(ordinal, id),
+      place: (_topic, _queue, { sequence }) => {
+        this.#low = Math.min(this.#low, sequence)
+        this.#high = Math.max(this.#high, sequence)
+      },
+    })
+  }
+
+  async #readHeaders(name: string, salt: number, blocks: FoundBlock[]): Promise<void> {
+    const path = `${this.#folder}/${name}`
+    const file: BlockFile = { path, bytes: 0, pages: 0, epoch: Number.POSITIVE_INFINITY }
+    this.#files.push(file)
+    const { bytes, damagedBytes } = await scanBlockFile(this.#environment, path, salt, scanned => {
+      this.#high = Math.max(this.#high, scanned.header.maxSequence)
+      this.#epochIds.set(scanned.header.epoch, scanned.header.epochId)
+      file.epoch = Math.min(file.epoch, scanned.header.epoch)
+      blocks.push({ ...scanned, file })
+    })
+    file.bytes = bytes
+    if (damagedBytes > 0)
+      this.#environment.log.warn(
+        { file: name, bytes: damagedBytes },
+        'file of bodies is damaged or torn: what is whole is used',
+      )
+  }
+
+  /** Which places a block has is read where the journal may have them, too. */
+  async #readBlock(block: FoundBlock): Promise<void> {
+    const { topic, queueId, maxSequence } = block.header
+    if (maxSequence >= this.#low) {
+      const read = await readBlockPlaces(this.#environment, block)
+      // Its messages are with the journal still, or missing there.
+      if (read === undefined) return
+      for (const { sequence } of read.places) this.#see(sequence)
+    }
+    this.#queue(topic, queueId).blocks.push(block)
+  }
+
+  /** Second reading: the places that no block has. */
+  async #readPlaces(name: string, salt: number): Promise<void> {
+    const path = `${this.#folder}/${name}`
+    const bytes = await this.#read(name)
+    const segment: RecoveredSegment = {
+      path,
+      bytes: bytes.length,
+      firstSequence: -1,
+      lastSequence: -1,
+      live: 0,
+      epoch: 0,
+    }
+    const read = readSegment(bytes, salt, {
+      topic: () => {},
+      epoch: () => {},
+      place: (topicNumber, queueId, place, body) => {
+        if (segment.firstSequence < 0) segment.epoch = place.epoch
+        segment.epoch = Math.min(segment.epoch, place.epoch)
+        // What was written anew after a failure may stand behind higher ones.
+        segment.firstSequence =
+          segment.firstSequence < 0 ? place.sequence : Math.min(segment.firstSequence, place.sequence)
+        segment.lastSequence = Math.max(segment.lastSequence, place.sequence)
+        if (!this.#see(place.sequence)) return
+        if (place.skipMask !== 0) this.#countSkipped(place)
+        const topic = this.#topics[topicNumber]
+        if (topic === undefined || !this.#epochIds.has(place.epoch) || place.skipMask === ALL_REMOTES) return
+        if (this.#feeds.every(feed => feed.isDone(topic, queueId, place))) return
+        segment.live++
+        this.#queue(topic, queueId).leftovers.push({ place, body })
+      },
+    })
+    this.#segments.push(segment)
+    if (!read.headerWhole && bytes.length > 0)
+      this.#environment.log.warn(
+        { segment: name },
+        'journal segment has a damaged header: its records are read all the same',
+      )
+    if (read.tornBytes > 0)
+      this.#environment.log.warn({ segment: name, bytes: read.tornBytes }, 'journal segment ends in a torn record')
+    for (const { at, bytes: length } of read.damaged) {
+      this.#environment.log.error(
+        { segment: name, at, bytes: length },
+        'journal segment is damaged: what is whole behind it is used',
+      )
+      await this.#environment.fileSystem.replace(
+        `${this.#folder}/damaged-${name}-${at}`,
+        bytes.subarray(at, at + Math.min(length, KEPT_DAMAGE)),
+      )
+    }
+  }
+
+  async #read(name: string): Promise<Buffer> {
+    return (await this.#environment.fileSystem.read(`${this.#folder}/${name}`)) ?? Buffer.alloc(0)
+  }
+
+  #queue(topic: string, queueId: number): QueueFound {
+    const queues = this.#queues.get(topic) ?? new Map<number, QueueFound>()
+    this.#queues.set(topic, queues)
+    const queue = queues.get(queueId) ?? { blocks: [], leftovers: [] }
+    queues.set(queueId, queue)
+    return queue
+  }
+
+  /** False where it had been seen before. */
+  #see(sequence: number): boolean {
+    const at = sequence - this.#low
+    if (at < 0 || at >= this.#seen.size) return true
+    if (this.#seen.has(at)) return false
+    this.#seen.set(at)
+    return true
+  }
+
+  #countSkipped(place: Place): void {
+    const reason = SKIP_REASONS[place.skipReason] as SkipReason
+    for (const feed of this.#feeds)
+      if (feed.isSkipped(place) && feed.isBehindSlot(place.sequence)) feed.account.skipped(reason, 1)
+  }
+
+  /** Returns for each feed how many places that its cursor covers wait. */
+  async #restore(): Promise<Map<Feed, number>> {
+    const covered = new Map(this.#feeds.map(feed => [feed, 0]))
+    const counted = (feed: Feed, sequence: number) => {
+      if (!feed.isBehindSlot(sequence)) covered.set(feed, covered.get(feed)! + 1)
+    }
+    for (const [topic, queues] of this.#queues)
+      for (const [queueId, { blocks, leftovers }] of queues) {
+        const backlog = this.#backlog(topic, queueId)
+        blocks.sort((a, b) => orderOf(a.header, b.header))
+        for (const block of blocks) await this.#restorePage(backlog, block, counted)
+        leftovers.sort(({ place: a }, { place: b }) => a.epoch - b.epoch || a.queueOffset - b.queueOffset)
+        for (const leftover of leftovers) this.#restorePlace(backlog, leftover, counted)
+      }
+    return covered
+  }
+
+  async #restorePage(
+    backlog: Backlog,
+    block: FoundBlock,
+    counted: (feed: Feed, sequence: number) => void,
+  ): Promise<void> {
+    const { header, location, file } = block
+    const { topic, queueId, count, withBody, minSequence, maxSequence } = header
+    const whole = this.#feeds.map(feed => wholePage(feed, header))
+    if (whole.every(undone => undone === 'none')) return
+    const isStraddled = this.#feeds.some(feed => !feed.isBehindSlot(minSequence) && feed.isBehindSlot(maxSequence))
+    let read: BlockPlaces | undefined
+    if (isStraddled || whole.includes('some')) {
+      read = await readBlockPlaces(this.#environment, block)
+      if (read === undefined) return
+    }
+    const done = this.#feeds.map((feed, index) =>
+      read?.places.map(place =>
+        whole[index] === 'some' ? feed.isDone(topic, queueId, place) : whole[index] === 'none',
+      ),
+    )
+    if (done.every((list, index) => list?.every(isDone => isDone) ?? whole[index] === 'none')) return
+    const page = Page.stored(header, backlog.end, location)
+    file.pages++
+    this.#waiting += count
+    if (read !== undefined && done.some(list => list!.includes(true) && list!.includes(false)))
+      page.loadPlaces(
+        read.places,
+        read.shapes.map(shape => shape !== undefined),
+      )
+    backlog.restore(page)
+    this.#feeds.forEach((feed, index) => {
+      const list = done[index]
+      const reader = feed.lane(backlog).queue
+      if (list === undefined ? whole[index] === 'none' : !list.includes(false)) return reader.restorePassed(page)
+      if (list === undefined) {
+        feed.account.restored(withBody, count - withBody)
+        for (let at = 0; at < count; at++) counted(feed, minSequence)
+        return
+      }
+      read!.places.forEach((place, at) => {
+        if (list[at]) return reader.restoreDone(page, at, place)
+        feed.account.accepted(read!.shapes[at] !== undefined)
+        counted(feed, place.sequence)
+        if (this.#isLate(feed, topic, queueId, place)) reader.expectLate(place.epoch, place.queueOffset)
+      })
+    })
+  }
+
+  #restorePlace(backlog: Backlog, { place, body }: Leftover, counted: (feed: Feed, sequence: number) => void): void {
+    const { topic, queueId } = backlog
+    this.#waiting++
+    if (body !== undefined) backlog.memory.keepAnyway(body)
+    // Who has done it passes over it, as over one that is skipped for it.
+    for (const feed of this.#feeds) {
+      if (feed.isDone(topic, queueId, place)) place.skipMask |= feed.remote.bit
+      else {
+        feed.account.accepted(body !== undefined)
+        counted(feed, place.sequence)
+        if (this.#isLate(feed, topic, queueId, place))
+          feed.lane(backlog).queue.expectLate(place.epoch, place.queueOffset)
+      }
+    }
+    backlog.push(place, body)
+  }
+
+  #isLate(feed: Feed, topic: string, queueId: number, place: Place): boolean {
+    const mark = feed.mark(topic, queueId, place.epoch)
+    return mark !== undefined && place.queueOffset < mark.mark
+  }
+
+  #account(covered: ReadonlyMap<Feed, number>): void {
+    for (const [feed, found] of covered) {
+      feed.foundWaiting(found)
+      if (feed.slotSequence === undefined) continue
+      let missing = 0
+      for (let at = feed.slotSequence - this.#low; at < this.#seen.size; at++) if (!this.#seen.has(at)) missing++
+      feed.missing(missing)
+    }
+  }
+}
+
+class Bits {
+  readonly size: number
+  readonly #bytes: Uint8Array
+
+  constructor(size: number) {
+    this.size = size
+    this.#bytes = new Uint8Array(Math.ceil(size / 8))
+  }
+
+  has(at: number): boolean {
+    return (this.#bytes[at >>> 3]! & (1 << (at & 7))) !== 0
+  }
+
+  set(at: number): void {
+    this.#bytes[at >>> 3]! |= 1 << (at & 7)
+  }
+}
+
+/** In the order of release, nearly: what came late went behind higher offsets. */
+function orderOf(a: ScannedBlock['header'], b: ScannedBlock['header']): number {
+  return a.epoch - b.epoch || a.maxOffset - b.maxOffset || a.minSequence - b.minSequence
+}
+
+/** Whether a feed has to do all messages of a page, none, or it takes a look at each to tell. */
+function wholePage(feed: Feed, header: ScannedBlock['header']): 'all' | 'none' | 'some' {
+  const { topic, queueId, epoch, minOffset, maxOffset, minSequence, maxSequence, skips } = header
+  if (skips) return 'some'
+  if (feed.isBehindSlot(minSequence)) return 'all'
+  const mark = feed.mark(topic, queueId, epoch)
+  if (feed.isNew) return 'none'
+  if (mark === undefined) return 'all'
+  if (mark.done.length > 0 || mark.late.length > 0) return 'some'
+  if (minOffset >= mark.mark) return 'all'
+  return maxOffset < mark.mark && !feed.isBehindSlot(maxSequence) ? 'none' : 'some'
+}

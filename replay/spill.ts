@@ -1,0 +1,506 @@
+// Pages that have to wait go to disk, in blocks, one behind the other in files of their own; and come back when their turn comes.
+//
+// What waits longer than `spillAfter`, or does not fit into memory, is written, off the event loop. A body leaves memory when
+// the write of its block has returned. When the block is synced, the journal need not know its places any more: that is how a
+// long outage does not fill it. A write or sync that fails costs no message: places are in the journal still, and bodies that
+// were not written become gaps when memory runs out. While there is no room (`journalMaxBytes`, or the disk itself), blocks go
+// without bodies: places are never dropped.
+//
+//   0 8 magic "TEEBODYS"   8 4 version   12 4 salt   16 8 file id   24 36 zero   60 4 crc32    then blocks (block.ts)
+
+import type { Backlog } from './backlog.ts'
+import {
+  BLOCK_HEADER_BYTES_MAX,
+  type BlockHeader,
+  type BlockMessage,
+  type BlockPlaces,
+  decodeBlockBodies,
+  decodeBlockHeader,
+  decodeBlockPlaces,
+  encodeBlock,
+} from './block.ts'
+import type { Body, BodyMemory } from './body.ts'
+import type { Environment } from './environment.ts'
+import type { AppendFile } from './file-system.ts'
+import type { BlockLocation, Page } from './page.ts'
+import { encodeHeader, isWholeHeader, SEGMENT_HEADER_BYTES } from './segment.ts'
+
+const MAGIC = 'TEEBODYS'
+const VERSION = 1
+/** Bytes of blocks in one write, and written and not synced, at most. */
+const WRITE_BYTES = 1024 * 1024
+const UNSYNCED_BYTES_MAX = 32 * 1024 * 1024
+/** Milliseconds between two looks for pages that have waited long enough, and after a failure. */
+const LOOK_INTERVAL = 20
+const RETRY_DELAY = 1_000
+/** Milliseconds from a write to its sync, at most. */
+const SYNC_DELAY = 200
+/** From this share of body memory on, pages are written before their time. */
+const PRESSURE = 0.5
+/** A block that could not be read so often is taken for damaged. */
+const READ_TRIES = 3
+
+export interface SpillOptions {
+  /** A file is ended when it is longer than this. */
+  fileBytes: number
+  /** Milliseconds that a message waits before it is spilled. */
+  after: number
+  compress: boolean
+  /** Whether so many more bytes may be used for bodies. */
+  hasRoom(bytes: number): boolean
+  /** A place is safe in a synced block. */
+  folded(sequence: number): void
+  /** Pages of small queues that nobody has written yet, where memory has to be freed. */
+  openPages(): Iterable<[Page, Backlog]>
+}
+
+/** A file of blocks. */
+export interface BlockFile {
+  path: string
+  bytes: number
+  /** Pages in it that somebody needs. */
+  pages: number
+  /** Lowest epoch of its blocks. */
+  epoch: number
+}
+
+interface OpenFile extends BlockFile {
+  file: AppendFile
+  salt: number
+  unsynced: [Page, Backlog][]
+  unsyncedBytes: number
+}
+
+export function blockFileName(id: number, salt: number): string {
+  return `bodies-${id.toString(16).padStart(12, '0')}-${salt.toString(16).padStart(8, '0')}`
+}
+
+export function parseBlockFileName(name: string): { id: number; salt: number } | undefined {
+  const match = /^bodies-([0-9a-f]{12})-([0-9a-f]{8})$/.exec(name)
+  return match === null ? undefined : { id: Number.parseInt(match[1]!, 16), salt: Number.parseInt(match[2]!, 16) }
+}
+
+export class Spill {
+  readonly #environment: Environment
+  readonly #folder: string
+  readonly #options: SpillOptions
+  readonly #memory: BodyMemory
+  errors = 0
+  /** Messages whose bodies were written since the start, and bytes of all blocks. */
+  spilled = 0
+  /** Blocks that could not be read. */
+  damaged = 0
+  nextFileId = 1
+  /** By path. */
+  readonly #files = new Map<string, BlockFile>()
+  #file: OpenFile | undefined
+  readonly #sealed: [Page, Backlog][] = []
+  readonly #loading = new Map<Page, Promise<'loaded' | 'damaged'>>()
+  readonly #failedReads = new Map<Page, number>()
+  #running: Promise<void> | undefined
+  #syncing: Promise<void> | undefined
+  #syncDueAt = 0
+  #cancelLook: (() => void) | undefined
+  #retryAt = 0
+  #failed = false
+  #closed = false
+  /** Pages whose places lie at or below this are written, whatever their age. */
+  #forcedTo = -1
+
+  constructor(environment: Environment, folder: string, options: SpillOptions, memory: BodyMemory) {
+    this.#environment = environment
+    this.#folder = folder
+    this.#options = options
+    this.#memory = memory
+  }
+
+  get isBusy(): boolean {
+    return this.#running !== undefined
+  }
+
+  get failed(): boolean {
+    return this.#failed
+  }
+
+  get counts(): { bytes: number; files: number } {
+    let bytes = 0
+    for (const file of this.#files.values()) bytes += file.bytes
+    return { bytes, files: this.#files.size }
+  }
+
+  /** Lowest epoch of which there is a block. */
+  get oldestEpoch(): number {
+    let oldest = Number.POSITIVE_INFINITY
+    for (const { epoch } of this.#files.values()) oldest = Math.min(oldest, epoch)
+    return oldest
+  }
+
+  /** Pages on disk that are still needed. */
+  restore(files: readonly BlockFile[], nextFileId: number): void {
+    for (const file of files) this.#files.set(file.path, file)
+    this.nextFileId = nextFileId
+  }
+
+  /** A page is full, or for another reason at its end. */
+  sealed(page: Page, backlog: Backlog): void {
+    this.#sealed.push([page, backlog])
+    this.#lookSoon()
+  }
+
+  /** Nobody needs this page any more. */
+  passed(page: Page): void {
+    this.#failedReads.delete(page)
+    const file = page.block && this.#files.get(page.block.path)
+    if (file !== undefined) file.pages--
+  }
+
+  /** Writes every page with places up to this sequence, so that the journal can forget them. */
+  force(sequence: number): void {
+    this.#forcedTo = Math.max(this.#forcedTo, sequence)
+    for (const [page, backlog] of this.#options.openPages())
+      if (page.count > 0 && page.minSequence <= sequence) backlog.seal(page)
+    this.#lookSoon()
+  }
+
+  /** Memory runs short. */
+  pressed(): void {
+    this.#lookSoon()
+  }
+
+  /** Files in which nothing is needed any more; to be removed once the cursors say so. */
+  needless(): BlockFile[] {
+    return [...this.#files.values()].filter(file => file.pages === 0 && file !== this.#file)
+  }
+
+  async remove(files: readonly BlockFile[]): Promise<void> {
+    for (const { path } of files) {
+      await this.#environment.fileSystem.remove(path)
+      this.#files.delete(path)
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#cancelLook?.()
+    await this.#running
+    await this.#sync()
+    await this.#file?.file.close().catch(() => {})
+    if (this.#file !== undefined && this.#file.pages === 0) await this.remove([this.#file])
+  }
+
+  /** Brings a page back into memory. Rejects where the disk does not let it be read now. */
+  load(page: Page, backlog: Backlog): Promise<'loaded' | 'damaged'> {
+    let loading = this.#loading.get(page)
+    if (loading === undefined) {
+      loading = this.#load(page, backlog).finally(() => this.#loading.delete(page))
+      this.#loading.set(page, loading)
+    }
+    return loading
+  }
+
+  // Writing
+
+  #lookSoon(): void {
+    if (this.#closed || this.#running !== undefined) return
+    this.#cancelLook ??= this.#environment.clock.after(LOOK_INTERVAL, () => {
+      this.#cancelLook = undefined
+      this.#running = this.#run().finally(() => {
+        this.#running = undefined
+        if (this.#sealed.length > 0 || (this.#file !== undefined && this.#file.unsynced.length > 0)) this.#lookSoon()
+      })
+    })
+  }
+
+  get #isPressed(): boolean {
+    return this.#memory.used > this.#memory.limit * PRESSURE
+  }
+
+  async #run(): Promise<void> {
+    const { clock } = this.#environment
+    while (!this.#closed && clock.now() >= this.#retryAt) {
+      if (this.#isPressed) this.#sealOpenPages()
+      const due = this.#due()
+      if (due.length > 0) await this.#write(due)
+      const file = this.#file
+      if (
+        file !== undefined &&
+        file.unsynced.length > 0 &&
+        (file.unsyncedBytes > WRITE_BYTES * 8 || clock.now() >= this.#syncDueAt)
+      ) {
+        const syncing = this.#sync()
+        if (file.unsyncedBytes > UNSYNCED_BYTES_MAX) await syncing
+      }
+      if (due.length === 0) return
+    }
+  }
+
+  /** Pages to write now, oldest first, as many as go into one write. */
+  #due(): [Page, Backlog][] {
+    const due: [Page, Backlog][] = []
+    const kept: [Page, Backlog][] = []
+    const pressed = this.#isPressed
+    const before = this.#environment.clock.now() - this.#options.after
+    let bytes = 0
+    let at = 0
+    for (; at < this.#sealed.length && bytes < WRITE_BYTES; at++) {
+      const entry = this.#sealed[at]!
+      const [page] = entry
+      if (page.readers === 0 || page.block !== undefined) continue
+      const old = page.firstAckedAt <= before && page.pins === 0
+      if (!old && !pressed && page.minSequence > this.#forcedTo) kept.push(entry)
+      else {
+        due.push(entry)
+        bytes += page.bodyBytes + page.count * 16
+      }
+    }
+    this.#sealed.splice(0, at, ...kept)
+    return due
+  }
+
+  /** The largest of the pages that are not full, half of them: small ones gain little. */
+  #sealOpenPages(): void {
+    if (this.#sealed.some(([page]) => page.readers > 0 && page.block === undefined && page.bodyBytes > 0)) return
+    const open = [...this.#options.openPages()].filter(([page]) => page.bodyBytes > 0)
+    open.sort(([a], [b]) => b.bodyBytes - a.bodyBytes)
+    for (const [page, backlog] of open.slice(0, Math.ceil(open.length / 2))) backlog.seal(page)
+  }
+
+  async #write(entries: readonly [Page, Backlog][]): Promise<void> {
+    const { clock } = this.#environment
+    try {
+      const open = await this.#openFile()
+      const blocks: Buffer[] = []
+      const written: { page: Page; backlog: Backlog; location: BlockLocation; withBody: boolean[] }[] = []
+      let at = open.bytes
+      for (const [page, backlog] of entries) {
+        const messages = messagesOf(page, this.#options.hasRoom(page.bodyBytes))
+        const block = this.#encode(page, backlog, messages, open.salt)
+        const withBody = messages.map(({ body }) => body !== undefined)
+        written.push({ page, backlog, location: { path: open.path, at, bytes: block.length }, withBody })
+        blocks.push(block)
+        at += block.length
+      }
+      // Counted before: where the write fails nothing is known of the file's end, and it is left behind.
+      open.bytes = at
+      const bytes = blocks.length === 1 ? blocks[0]! : Buffer.concat(blocks)
+      await open.file.write(bytes)
+      if (open.unsynced.length === 0) this.#syncDueAt = clock.now() + SYNC_DELAY
+      open.unsyncedBytes += bytes.length
+      for (const { page, backlog, location, withBody } of written) {
+        open.epoch = Math.min(open.epoch, page.epoch)
+        if (page.readers === 0) continue
+        page.wasStored(location, withBody)
+        this.spilled += page.withBody
+        open.pages++
+        open.unsynced.push([page, backlog])
+        if (page.pins === 0 || this.#memory.isFull) backlog.dropBodies(page)
+      }
+      this.#wrote()
+    } catch (error) {
+      this.#fail('write', error as Error)
+      this.#sealed.unshift(...entries)
+      await this.#leaveFile()
+    }
+  }
+
+  #encode(page: Page, backlog: Backlog, messages: readonly BlockMessage[], salt: number): Buffer {
+    const { topic, queueId } = backlog
+    return encodeBlock(topic, queueId, backlog.epochId(page.epoch), page, messages, salt, this.#options.compress)
+  }
+
+  async #openFile(): Promise<OpenFile> {
+    const current = this.#file
+    if (current !== undefined && current.bytes < this.#options.fileBytes) return current
+    if (current !== undefined) await this.#leaveFile()
+    const { fileSystem, randomId } = this.#environment
+    const id = this.nextFileId++
+    const salt = Number.parseInt(randomId(4), 16)
+    const path = `${this.#folder}/${blockFileName(id, salt)}`
+    const file = await fileSystem.create(path)
+    await fileSystem.syncFolder(this.#folder)
+    const open = {
+      path,
+      file,
+      salt,
+      bytes: SEGMENT_HEADER_BYTES,
+      pages: 0,
+      epoch: Number.POSITIVE_INFINITY,
+      unsynced: [],
+      unsyncedBytes: 0,
+    }
+    this.#files.set(path, open)
+    this.#file = open
+    await file.write(encodeHeader(MAGIC, VERSION, id, salt))
+    return open
+  }
+
+  /** Nothing more goes into the file. */
+  async #leaveFile(): Promise<void> {
+    const file = this.#file
+    if (file === undefined) return
+    await this.#sync()
+    if (this.#file === file) this.#file = undefined
+    await file.file.close().catch(() => {})
+  }
+
+  /** Syncs what is written; then the journal need not know those places any more. */
+  #sync(): Promise<void> {
+    this.#syncing ??= this.#syncFile().finally(() => {
+      this.#syncing = undefined
+    })
+    return this.#syncing
+  }
+
+  async #syncFile(): Promise<void> {
+    const file = this.#file
+    if (file === undefined || file.unsynced.length === 0) return
+    const pages = file.unsynced
+    file.unsynced = []
+    file.unsyncedBytes = 0
+    try {
+      await file.file.sync()
+    } catch (error) {
+      this.#fail('sync', error as Error)
+      if (this.#file === file) this.#file = undefined
+      await file.file.close().catch(() => {})
+      this.#writtenForNothing([...pages, ...file.unsynced])
+      return
+    }
+    for (const [page, backlog] of pages) {
+      for (let at = 0; at < page.count; at++)
+        if (backlog.readers.some(reader => !reader.hasDone(page, at))) this.#options.folded(page.sequence(at))
+      page.folded = true
+      backlog.dropPlaces(page)
+    }
+  }
+
+  /** Whether these blocks are on the disk is not known: they are written once more. Bodies that are not in memory are gaps. */
+  #writtenForNothing(pages: readonly [Page, Backlog][]): void {
+    for (const [page, backlog] of pages) {
+      const file = this.#files.get(page.block!.path)
+      if (file !== undefined && page.readers > 0) file.pages--
+      backlog.forgetBlock(page)
+      this.#sealed.push([page, backlog])
+    }
+  }
+
+  #fail(operation: string, error: Error): void {
+    this.errors++
+    this.#retryAt = this.#environment.clock.now() + RETRY_DELAY
+    if (!this.#failed)
+      this.#environment.log.error(
+        { operation, err: error, folder: this.#folder },
+        'bodies cannot be written to disk: what does not fit into memory is read back from the source',
+      )
+    this.#failed = true
+  }
+
+  #wrote(): void {
+    if (this.#failed) this.#environment.log.info({ folder: this.#folder }, 'bodies can be written to disk again')
+    this.#failed = false
+  }
+
+  // Reading
+
+  async #load(page: Page, backlog: Backlog): Promise<'loaded' | 'damaged'> {
+    const block = await this.#read(page)
+    // Its places may be in memory still: then only bodies are missing.
+    if (page.isLoaded) return 'loaded'
+    if (block === undefined && !page.hasPlaces) return 'damaged'
+    backlog.loaded(page, block?.places, block?.bodies)
+    return 'loaded'
+  }
+
+  async #read(page: Page): Promise<{ places: BlockPlaces; bodies: (Body | undefined)[] | undefined } | undefined> {
+    const { path, at, bytes } = page.block!
+    let read: Buffer
+    try {
+      read = await this.#environment.fileSystem.readAt(path, at, bytes)
+    } catch (error) {
+      const tries = (this.#failedReads.get(page) ?? 0) + 1
+      this.#failedReads.set(page, tries)
+      if (tries < READ_TRIES) throw error
+      read = Buffer.alloc(0)
+    }
+    const { salt } = parseBlockFileName(path.slice(path.lastIndexOf('/') + 1))!
+    const header = decodeBlockHeader(read, salt)
+    const places = header && decodeBlockPlaces(read, header, salt)
+    const bodies = places && decodeBlockBodies(read, header!, places, salt)
+    if (bodies === undefined) {
+      this.damaged++
+      this.#environment.log.error(
+        { path, at, places: places === undefined ? 'damaged' : 'whole' },
+        places === undefined
+          ? 'a block cannot be read: messages whose places were only there are lost'
+          : 'bodies cannot be read from disk: they are read back from the source',
+      )
+    }
+    return places && { places, bodies }
+  }
+}
+
+function messagesOf(page: Page, withBodies: boolean): BlockMessage[] {
+  const messages: BlockMessage[] = []
+  for (let at = 0; at < page.count; at++)
+    messages.push({ place: page.place(at), body: withBodies ? page.body(at) : undefined })
+  return messages
+}
+
+/** A block of a file, without its bodies. */
+export interface ScannedBlock {
+  header: BlockHeader
+  location: BlockLocation
+  salt: number
+}
+
+/**
+ * Finds the blocks of a file by their headers. What is no block is skipped, up to the next header that is whole; returns
+ * how many bytes that were. Throws SegmentVersionError.
+ */
+export async function scanBlockFile(
+  { fileSystem }: Environment,
+  path: string,
+  salt: number,
+  visit: (block: ScannedBlock) => void,
+): Promise<{ bytes: number; damagedBytes: number }> {
+  const size = await fileSystem.size(path)
+  isWholeHeader(await fileSystem.readAt(path, 0, SEGMENT_HEADER_BYTES), MAGIC, VERSION)
+  let damagedBytes = 0
+  for (let at = SEGMENT_HEADER_BYTES; at < size; ) {
+    const head = await fileSystem.readAt(path, at, BLOCK_HEADER_BYTES_MAX)
+    const header = decodeBlockHeader(head, salt)
+    if (header === undefined) {
+      const next = await nextHeader(fileSystem, path, at + 8, size, salt)
+      damagedBytes += next - at
+      at = next
+      continue
+    }
+    visit({ header, location: { path, at, bytes: header.bytes }, salt })
+    at += header.bytes
+  }
+  return { bytes: size, damagedBytes }
+}
+
+/** Places of a block, read without its bodies; undefined where they are damaged or cut off. */
+export async function readBlockPlaces(
+  { fileSystem }: Environment,
+  { header, location, salt }: ScannedBlock,
+): Promise<BlockPlaces | undefined> {
+  const bytes = await fileSystem.readAt(location.path, location.at, header.headerBytes + header.placesBytes)
+  return decodeBlockPlaces(bytes, header, salt)
+}
+
+async function nextHeader(
+  fileSystem: Environment['fileSystem'],
+  path: string,
+  from: number,
+  size: number,
+  salt: number,
+): Promise<number> {
+  for (let at = from; at < size; at += WRITE_BYTES) {
+    const bytes = await fileSystem.readAt(path, at, WRITE_BYTES + BLOCK_HEADER_BYTES_MAX)
+    for (let offset = 0; offset < Math.min(bytes.length, WRITE_BYTES); offset += 8)
+      if (decodeBlockHeader(bytes.subarray(offset), salt) !== undefined) return at + offset
+  }
+  return size
+}
