@@ -26,7 +26,7 @@ import {
   saysStored,
   type Verdict,
 } from '../codec/index.ts'
-import { Send, type SourceBroker } from '../replay/index.ts'
+import { Send, type SourceBroker, type SourceConnection } from '../replay/index.ts'
 import type { Logger } from './logger.ts'
 import type { TopicPolicy } from './policy.ts'
 import { type TeeSink, tee } from './tee.ts'
@@ -35,6 +35,8 @@ export interface SessionContext {
   log: Logger
   policy: TopicPolicy
   broker: SourceBroker
+  /** The source connection of the session, for its epoch. */
+  connection: SourceConnection
   /** The remote cluster's name, once known. */
   remoteCluster(): string | undefined
   frameBytesMax: number
@@ -74,6 +76,8 @@ export class Session {
   /** What is done when they have been passed on. */
   #after: (() => void)[] = []
   readonly #passHeld = () => this.#pass()
+  /** What came from the source while the epoch of its connection is not confirmed, unread. */
+  #unread: Buffer[] = []
   readonly #givenUp = (send: Send) => this.#gaveUp(send)
   #clientPaused = false
   #sourcePaused = false
@@ -96,7 +100,7 @@ export class Session {
     this.#tee = {
       message: message => {
         this.#teed++
-        broker.acked(this.#answered!.topic, this.#answer.queueId, message)
+        broker.acked(this.#answered!, this.#answer.queueId, message)
       },
       skipped: reason => {
         broker.skipped(reason, 1)
@@ -118,6 +122,7 @@ export class Session {
     this.#source.on('error', error => log.debug({ err: error }, 'source connection failed'))
     this.#client.on('close', () => this.#endOfClient())
     this.#source.on('close', () => this.#afterHeld(() => this.close('source')))
+    this.#context.connection.onConfirmed = () => this.#confirmed()
   }
 
   /** Ends both sides. */
@@ -187,7 +192,7 @@ export class Session {
     if (!last) return
     // It goes on after this: registered before its last bytes are written.
     this.#incoming = undefined
-    this.#context.broker.forwarded(send)
+    this.#context.broker.forwarded(send, this.#context.connection)
     this.#pending.set(this.#incomingOpaque, send)
     this.#pendingBytes += send.frameBytes
     this.#flowToClient()
@@ -197,6 +202,12 @@ export class Session {
 
   #fromSource(chunk: Buffer): void {
     if (this.#closed) return
+    if (this.#context.connection.isUnclear) {
+      // Nothing behind it is read meanwhile; it takes half a second at most.
+      this.#unread.push(chunk)
+      this.#source.pause()
+      return
+    }
     const out: Buffer[] = []
     try {
       this.#answers.push(chunk, out)
@@ -209,6 +220,15 @@ export class Session {
     this.#flowToClient()
     if (this.#clientPaused) this.#flowToSource()
     this.#endWhenAnswered()
+  }
+
+  #confirmed(): void {
+    const unread = this.#unread
+    if (unread.length === 0) return
+    this.#unread = []
+    for (const chunk of unread) this.#fromSource(chunk)
+    if (!this.#sourcePaused && !this.#closed) this.#source.resume()
+    this.#callAfter()
   }
 
   #answerHead(head: FrameHead): Verdict {
@@ -262,16 +282,25 @@ export class Session {
     if (this.#closed) return
     this.#toClient(held)
     this.#flowToClient()
-    const after = this.#after
-    this.#after = []
-    for (const call of after) call()
+    this.#callAfter()
     this.#endWhenAnswered()
   }
 
   /** An ack that the source gave before it ended is still passed on. */
   #afterHeld(call: () => void): void {
-    if (this.#holdingSince > 0) this.#after.push(call)
+    if (this.#isHolding) this.#after.push(call)
     else call()
+  }
+
+  #callAfter(): void {
+    if (this.#isHolding) return
+    const after = this.#after
+    this.#after = []
+    for (const call of after) call()
+  }
+
+  get #isHolding(): boolean {
+    return this.#holdingSince > 0 || this.#unread.length > 0
   }
 
   /** A send is waited for no longer; its answer may still come. */
@@ -323,7 +352,7 @@ export class Session {
     if (pause === this.#sourcePaused) return
     this.#sourcePaused = pause
     if (pause) this.#source.pause()
-    else this.#source.resume()
+    else if (this.#unread.length === 0) this.#source.resume()
   }
 
   /** While draining: at a boundary no more is read. */

@@ -8,6 +8,7 @@
 // cursor says so. It does not know what a lane or a remote is.
 
 import type { Environment } from './environment.ts'
+import type { Epoch } from './epoch.ts'
 import type { AppendFile } from './file-system.ts'
 import { encodePlace, encodeTopic, PLACE_BYTES, type Place, topicRecordBytes } from './place.ts'
 import {
@@ -95,7 +96,9 @@ export class Journal {
 
   /** The lowest epoch of which the journal holds anything. */
   get oldestEpoch(): number {
-    return this.#segments[0]?.header.epoch ?? this.epoch
+    let oldest = this.#current?.header.epoch ?? this.epoch
+    for (const { header } of this.#segments) oldest = Math.min(oldest, header.epoch)
+    return oldest
   }
 
   /**
@@ -145,13 +148,18 @@ export class Journal {
   }
 
   /** Adds a place; it is written with what else comes in this turn of the loop. Its sequence is set here. */
-  append(topic: string, queueId: number, place: Place): void {
+  append(
+    topic: string,
+    queueId: number,
+    place: Place,
+    epoch: Epoch = { ordinal: this.epoch, id: this.epochId },
+  ): void {
     place.sequence = this.sequence++
     if (!this.#flushing) {
       this.#flushing = true
       this.#environment.clock.soon(() => this.flush())
     }
-    const segment = this.#segment()
+    const segment = this.#segment(epoch)
     let topicNumber = this.#topics.get(topic)
     if (topicNumber === undefined) {
       topicNumber = this.#topics.size
@@ -225,9 +233,15 @@ export class Journal {
     this.#file = undefined
   }
 
-  #segment(): Segment {
+  #segment({ ordinal, id }: Epoch): Segment {
     const current = this.#current
-    if (current !== undefined && !this.#startAfresh && current.bytes + this.#buffered < SEGMENT_BYTES) return current
+    if (
+      current !== undefined &&
+      !this.#startAfresh &&
+      current.header.epoch === ordinal &&
+      current.bytes + this.#buffered < SEGMENT_BYTES
+    )
+      return current
     this.#startAfresh = false
     // What is buffered belongs to the segment that it was encoded for; who waits for it is called with the rest.
     if (this.#buffered > 0) this.#write()
@@ -235,8 +249,8 @@ export class Journal {
     const header: SegmentHeader = {
       id: this.nextSegmentId++,
       salt: Number.parseInt(this.#environment.randomId(4), 16),
-      epoch: this.epoch,
-      epochId: this.epochId,
+      epoch: ordinal,
+      epochId: id,
       firstSequence: this.sequence - 1,
     }
     const path = `${this.#folder}/${segmentName(header)}`

@@ -58,8 +58,9 @@ export class Lane {
   readonly topic: string
   readonly queueId: number
   readonly queue = new PlaceQueue()
-  /** Offsets below this were released. */
-  releasedEnd = 0
+  /** The highest epoch that anything was released of, and the offset behind its last. */
+  #releasedEpoch = 0
+  #releasedEnd = 0
   readonly #context: LaneContext
   readonly #stamper: Stamper
   readonly #gaps: GapFiller
@@ -118,15 +119,15 @@ export class Lane {
 
   /** A released place, behind all others. It is counted already. */
   push(place: Place, epoch: number, body: Body | undefined): void {
-    if (place.queueOffset < this.releasedEnd) this.expectLate(epoch, place.queueOffset)
-    else this.releasedEnd = place.queueOffset + 1
+    if (this.isBehind(epoch, place.queueOffset)) this.expectLate(epoch, place.queueOffset)
+    else this.#released(epoch, place.queueOffset)
     this.queue.push(place, epoch, body)
     this.#wake()
   }
 
   /** A place from before this start, in any order. It is counted already. */
   restore(place: Place, epoch: number, isLate: boolean): void {
-    this.releasedEnd = Math.max(this.releasedEnd, place.queueOffset + 1)
+    if (!this.isBehind(epoch, place.queueOffset)) this.#released(epoch, place.queueOffset)
     if (isLate) this.expectLate(epoch, place.queueOffset)
     this.queue.insert(place, epoch)
   }
@@ -135,6 +136,16 @@ export class Lane {
   restoreDone(place: Place, epoch: number): void {
     this.#doneEnd.set(epoch, Math.max(this.#doneEnd.get(epoch) ?? 0, place.queueOffset + 1))
     this.queue.insert(place, epoch, true)
+  }
+
+  /** Whether something was released that stands behind this. */
+  isBehind(epoch: number, queueOffset: number): boolean {
+    return epoch < this.#releasedEpoch || (epoch === this.#releasedEpoch && queueOffset < this.#releasedEnd)
+  }
+
+  #released(epoch: number, queueOffset: number): void {
+    this.#releasedEpoch = epoch
+    this.#releasedEnd = queueOffset + 1
   }
 
   /** A place was journaled that comes behind higher ones: the cursor's mark must not cover it. */
@@ -456,8 +467,9 @@ export class Lane {
     const { epoch, queueOffset, sequence } = this.queue.place(index)
     const body = this.queue.done(index)
     if (body !== undefined) this.#context.memory.letGo(body)
-    if (!this.#late.get(epoch)?.delete(queueOffset))
-      this.#doneEnd.set(epoch, Math.max(this.#doneEnd.get(epoch) ?? 0, queueOffset + 1))
+    this.#late.get(epoch)?.delete(queueOffset)
+    // Also for a late one, which may be the highest of an epoch that has ended; other late ones are named.
+    this.#doneEnd.set(epoch, Math.max(this.#doneEnd.get(epoch) ?? 0, queueOffset + 1))
     this.#context.done(sequence)
   }
 

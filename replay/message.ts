@@ -28,6 +28,7 @@ export class Message implements AckedMessage {
   ackedAt = 0
   hash = 0
   placeFlags = 0
+  epoch = 0
   flag: number
   sysFlag: number
   propertyBytes: Buffer

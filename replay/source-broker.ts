@@ -6,9 +6,11 @@
 import { Account, type SkipReason } from './account.ts'
 import { type BodyMemory, dropBody } from './body.ts'
 import type { Cluster } from './cluster.ts'
+import { Confirmation } from './confirmation.ts'
 import { Cursor, type QueueMark, type QueueState } from './cursor.ts'
 import { DeadLetters } from './dead-letters.ts'
 import type { Environment } from './environment.ts'
+import { Epochs, SourceConnection } from './epoch.ts'
 import { Journal } from './journal.ts'
 import { Lane, type LaneContext } from './lane.ts'
 import type { AckedMessage } from './message.ts'
@@ -40,8 +42,6 @@ export class SourceBroker {
   readonly options: SourceBrokerOptions
   readonly account = new Account()
   readonly journal: Journal
-  /** The address of its master now; set by who knows the routes. */
-  address: string
   readonly #environment: Environment
   readonly #remote: Remote
   readonly #memory: BodyMemory
@@ -50,6 +50,12 @@ export class SourceBroker {
   readonly #lanes = new Map<string, Map<number, Lane>>()
   readonly #laneContext: LaneContext
   readonly #deadLetters: DeadLetters
+  readonly #source: Cluster
+  #address: string
+  #epochs!: Epochs
+  #confirmation!: Confirmation
+  /** Of those who forward without a connection of their own. */
+  #ownConnection!: SourceConnection
   #epochIds = new Map<number, string>()
   #checkpointing: Promise<void> | undefined
   #checkpointAgain: Promise<void> | undefined
@@ -71,7 +77,8 @@ export class SourceBroker {
     memory: BodyMemory,
   ) {
     this.options = options
-    this.address = address
+    this.#address = address
+    this.#source = source
     this.#environment = environment
     this.#remote = remote
     this.#memory = memory
@@ -80,7 +87,7 @@ export class SourceBroker {
     this.#deadLetters = new DeadLetters(environment, options.folder)
     this.#release = new Release((message, late) => {
       if (late) this.account.totals.reordered++
-      message.lane!.push(message, this.journal.epoch, message.kept ? message : undefined)
+      message.lane!.push(message, message.epoch, message.kept ? message : undefined)
     })
     this.journal.onWritten = () => this.#written()
     this.#laneContext = {
@@ -140,6 +147,18 @@ export class SourceBroker {
       },
     )
     this.#epochIds = recovered.epochIds
+    const { epoch: ordinal, epochId: id } = this.journal
+    this.#epochs = new Epochs(
+      this.#address,
+      { ordinal, id },
+      () => this.#environment.randomId(6),
+      epoch => {
+        this.#epochIds.set(epoch.ordinal, epoch.id)
+        log.info({ broker: this.options.name, epoch: epoch.ordinal }, 'a new epoch of the source broker begins')
+      },
+    )
+    this.#confirmation = new Confirmation(this.#environment.clock, log, this.#source, this.#epochs)
+    this.#ownConnection = this.connection(this.#address)
     const missing = (slot?.waiting ?? 0) - covered
     if (missing > 0) {
       this.account.lostUnseen('journal', missing)
@@ -160,9 +179,25 @@ export class SourceBroker {
     this.#watchForGivingUp([])
   }
 
+  /** The address of its master now; set by who knows the routes. */
+  get address(): string {
+    return this.#address
+  }
+
+  set address(address: string) {
+    this.#address = address
+    this.#epochs?.moved(address)
+  }
+
+  /** A connection to this address of the source broker is up. */
+  connection(address: string): SourceConnection {
+    return new SourceConnection(address)
+  }
+
   /** A send is about to be forwarded. */
-  forwarded(send: Send): void {
+  forwarded(send: Send, connection = this.#ownConnection): void {
     this.#release.forwarded(send)
+    if (this.#epochs.forwarded(send, connection)) this.#confirmation.confirm(connection)
   }
 
   /** A send was answered, and has no messages that are to be replicated. */
@@ -176,12 +211,18 @@ export class SourceBroker {
     this.account.totals.unresolved++
   }
 
-  /** The source has this message. Its place is written with what else comes in this turn of the loop. */
-  acked(topic: string, queueId: number, message: AckedMessage): void {
+  /**
+   * The source has this message of a send, whose connection is confirmed. Its place is written with what else comes in this
+   * turn of the loop.
+   */
+  acked(send: Send, queueId: number, message: AckedMessage): void {
+    const { topic } = send
     const lane = this.#lane(topic, queueId)
+    const epoch = this.#epochs.acked(send, queueId, message)
+    message.epoch = epoch.ordinal
     message.lane = lane
-    this.journal.append(topic, queueId, message)
-    if (message.queueOffset < lane.releasedEnd) lane.expectLate(this.journal.epoch, message.queueOffset)
+    this.journal.append(topic, queueId, message, epoch)
+    if (lane.isBehind(epoch.ordinal, message.queueOffset)) lane.expectLate(epoch.ordinal, message.queueOffset)
     message.kept = this.#memory.keep(message)
     this.account.accepted(message.kept)
     if (!message.kept) dropBody(message)
@@ -267,6 +308,7 @@ export class SourceBroker {
     this.#closed = true
     this.#cancelTimer?.()
     this.#cancelGiveUp?.()
+    this.#confirmation.close()
     this.#release.giveUp(Number.POSITIVE_INFINITY, () => {})
     await Promise.all([...this.#allLanes()].map(lane => lane.stop()))
     await this.checkpoint().catch(error =>
@@ -289,7 +331,7 @@ export class SourceBroker {
     const slot = {
       sequence,
       nextSegmentId: nextSegmentId + 1,
-      nextEpoch: this.journal.epoch + 1,
+      nextEpoch: this.#epochs.ordinal + 1,
       remoteCluster: this.#remote.name ?? '',
       waiting: this.account.queued + this.account.inGap,
       queues,

@@ -167,7 +167,7 @@ export class Sending {
         this.#send.addPayload(own(body), 0, body.length)
       }
       this.#setPlace(message, stored, inBatch)
-      broker.acked(TOPIC, first.queueId, message)
+      broker.acked(this.#send, first.queueId, message)
     }
     broker.answered(this.#send, first.queueId)
     broker.whenWritten(() => {
