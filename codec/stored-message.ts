@@ -25,6 +25,8 @@ export interface StoredMessage {
   flag: number
   /** Milliseconds. */
   bornTimestamp: number
+  /** As it stands there: 4 or 16 bytes of address, 4 of port. */
+  bornHost?: Buffer
   storeTimestamp: number
   preparedTransactionOffset: number
   body: Buffer
@@ -57,7 +59,8 @@ function decodeOne(bytes: Buffer, start: number, end: number): StoredMessage {
     (sysFlag & SysFlag.BORN_HOST_V6 ? 12 : 0) +
     (sysFlag & SysFlag.STORE_HOST_V6 ? 12 : 0)
   if (end - start < fixedBytes) throw broken(start, `its size ${end - start} is below its ${fixedBytes} fixed bytes`)
-  let at = start + 48 + (sysFlag & SysFlag.BORN_HOST_V6 ? 20 : 8)
+  const bornHostEnd = start + 48 + (sysFlag & SysFlag.BORN_HOST_V6 ? 20 : 8)
+  let at = bornHostEnd
   const storeTimestamp = long(bytes, at)
   at += 8 + (sysFlag & SysFlag.STORE_HOST_V6 ? 20 : 8) + 4
   const preparedTransactionOffset = long(bytes, at)
@@ -77,6 +80,7 @@ function decodeOne(bytes: Buffer, start: number, end: number): StoredMessage {
     sysFlag,
     flag: bytes.readInt32BE(start + 16),
     bornTimestamp: long(bytes, start + 40),
+    bornHost: bytes.subarray(start + 48, bornHostEnd),
     storeTimestamp,
     preparedTransactionOffset,
     body: bytes.subarray(bodyStart, bodyEnd),

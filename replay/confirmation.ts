@@ -5,8 +5,7 @@
 // begin a new one, together. It goes on beside the sends; only acks wait for it.
 
 import type { Clock } from './clock.ts'
-import type { Epochs, LastAcked } from './epoch.ts'
-import { SourceConnection, SourceEpoch } from './epoch.ts'
+import { type Epochs, type LastAcked, type SourceConnection, SourceEpoch } from './epoch.ts'
 import { isTheAcked, unpacked } from './check.ts'
 import type { Cluster } from './cluster.ts'
 import type { Log } from './log.ts'
@@ -46,23 +45,25 @@ export class Confirmation {
   async #run(): Promise<void> {
     this.#reading = true
     while (this.#waiting.length > 0 && !this.#closed) {
-      const connections = this.#waiting
-      this.#waiting = []
-      const [{ epoch, address }] = connections as [SourceConnection & { epoch: SourceEpoch }]
-      // All of one epoch, but for those that came after it was left.
       const deadline = this.#waitingSince + CONFIRM_MOST
-      const trouble = epoch.hasAcks ? await this.#trouble(address, epoch.last, deadline) : undefined
+      // Not the one that they found: it may have been left since.
+      const epoch = this.#epochs.newest
+      const { address, last } = epoch
+      const connections = this.#waiting.filter(connection => connection.address === address)
+      for (const other of this.#waiting)
+        if (other.address !== address) this.#epochs.confirmed([other], new SourceEpoch(other.address))
+      this.#waiting = []
+      const trouble = epoch.hasAcks ? await this.#trouble(address, last, deadline) : undefined
       if (this.#closed) return
-      const next = new SourceEpoch(address)
-      for (const connection of connections) {
-        if (trouble === undefined && connection.epoch === epoch) this.#epochs.confirmed(connection)
-        else this.#epochs.disproved(connection, connection.epoch === epoch ? next : new SourceEpoch(connection.address))
+      if (trouble === undefined) {
+        this.#epochs.confirmed(connections, epoch)
+        continue
       }
-      if (trouble !== undefined)
-        this.#log.warn(
-          { address, epoch: epoch.ordinal, commitLogOffset: epoch.last.commitLogOffset, reason: trouble },
-          'what the source acked last was not read back over a new connection: a new epoch begins with it',
-        )
+      this.#epochs.disproved(connections, epoch)
+      this.#log.warn(
+        { address, epoch: epoch.ordinal, commitLogOffset: last.commitLogOffset, reason: trouble },
+        'what the source acked last was not read back over a new connection: a new epoch begins with it',
+      )
     }
     this.#reading = false
   }

@@ -206,21 +206,23 @@ export class Epochs {
     return unclear
   }
 
-  /** What was acked last in its epoch is still there, seen after the connection was up. */
-  confirmed(connection: SourceConnection): void {
+  /** What was acked last in this epoch was seen after these connections were up: they have it. */
+  confirmed(connections: readonly SourceConnection[], epoch: SourceEpoch): void {
     // Offsets were taken back meanwhile: of what came after that nothing was seen.
-    if (connection.epoch!.successor !== undefined) return this.disproved(connection, new SourceEpoch(connection.address))
-    connection.isConfirmed = true
-    connection.onConfirmed()
+    const theirs = epoch.successor === undefined ? epoch : new SourceEpoch(epoch.address)
+    for (const connection of connections) {
+      if (connection.epoch !== theirs) connection.disproved = connection.epoch
+      connection.epoch = theirs
+      connection.isConfirmed = true
+      connection.onConfirmed()
+    }
   }
 
-  /** It is not, or nobody knows: the connection has the epoch `next`, which all share that turned out so at once. */
-  disproved(connection: SourceConnection, next: SourceEpoch): void {
-    if (this.#newest === connection.epoch) this.#newest = next
-    connection.disproved = connection.epoch
-    connection.epoch = next
-    connection.isConfirmed = true
-    connection.onConfirmed()
+  /** It was not, or nobody knows: they begin a new one, together. */
+  disproved(connections: readonly SourceConnection[], epoch: SourceEpoch): void {
+    const next = new SourceEpoch(epoch.address)
+    if (this.#newest === epoch) this.#newest = next
+    this.confirmed(connections, next)
   }
 
   /** The epoch of a message of an acked send; all messages of a send have one. */

@@ -4,6 +4,7 @@
 
 import type { StoredMessage } from '../../codec/index.ts'
 import { firstValue } from '../../replay/check.ts'
+import type { SourceConnection } from '../../replay/epoch.ts'
 import { type AckedMessage, Message } from '../../replay/message.ts'
 import { hashOf, PlaceFlag } from '../../replay/place.ts'
 import { Replay } from '../../replay/replay.ts'
@@ -53,8 +54,13 @@ export class Scene {
     return this.remote.broker.texts(TOPIC, queueId)
   }
 
-  forward(queueId = 0): Sending {
-    return new Sending(this, queueId)
+  forward(queueId = 0, connection?: SourceConnection): Sending {
+    return new Sending(this, queueId, connection)
+  }
+
+  /** A source connection that is up. */
+  connect(address = this.source.broker.address): SourceConnection {
+    return this.broker.connection(address)
   }
 
   /** Messages that are stored and acked at once. */
@@ -135,14 +141,14 @@ export class Sending {
   readonly #scene: Scene
   readonly #send = new Send()
 
-  constructor(scene: Scene, queueId: number) {
+  constructor(scene: Scene, queueId: number, connection: SourceConnection | undefined) {
     this.#scene = scene
     this.#send.topic = TOPIC
     this.#send.queueId = queueId
     this.#send.givenUp = () => {
       this.givenUp = true
     }
-    scene.broker.forwarded(this.#send)
+    scene.broker.forwarded(this.#send, connection)
   }
 
   /** The source has it; its text is its key, too. */
