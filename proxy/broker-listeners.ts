@@ -160,10 +160,7 @@ export class BrokerListeners {
     if (source === undefined || client.destroyed) {
       // As a dead broker would.
       if (source === undefined)
-        log.warn(
-          { broker: entry.broker, address },
-          'source broker cannot be reached: client connection closed',
-        )
+        log.warn({ broker: entry.broker, address }, 'source broker cannot be reached: client connection closed')
       client.destroy()
       source?.destroy()
       return

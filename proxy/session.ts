@@ -19,30 +19,25 @@ import {
   type FrameHead,
   FrameScanner,
   type FrameSink,
+  hostBytes,
   isSend,
   readSendAnswer,
   readSendRequest,
+  remarkOf,
   type SendAnswer,
   saysStored,
   type Verdict,
 } from '../codec/index.ts'
-import { Send, type SourceBroker, type SourceConnection } from '../replay/index.ts'
-import type { Logger } from './logger.ts'
+import { meaningOf, Send, type SourceConnection, type Unanswered } from '../replay/index.ts'
+import { Acceptance, type AcceptanceContext } from './acceptance.ts'
 import type { TopicPolicy } from './policy.ts'
-import { type TeeSink, tee } from './tee.ts'
 
-export interface SessionContext {
-  log: Logger
+export interface SessionContext extends AcceptanceContext {
   policy: TopicPolicy
-  broker: SourceBroker
   /** The source connection of the session, for its epoch. */
   connection: SourceConnection
-  /** The remote cluster's name, once known. */
-  remoteCluster(): string | undefined
   frameBytesMax: number
   pendingBytesMax: number
-  /** Something was skipped by rule, of a topic. */
-  skipped(reason: string, topic: string): void
   /** Seconds that answers were held here until the places of the acks among them were written. */
   ackHeld(seconds: number): void
   malformed(reason: string): void
@@ -63,11 +58,10 @@ export class Session {
   /** The send whose body is coming in, and its opaque towards the source. */
   #incoming: Send | undefined
   #incomingOpaque = 0
-  /** The send whose answer is looked at, and what the answer says. */
-  #answered: Send | undefined
+  /** What the answer says that is looked at. */
   readonly #answer: SendAnswer = { queueId: -1, queueOffset: -1, commitLogOffsets: [] }
-  #teed = 0
-  readonly #tee: TeeSink
+  readonly #acceptance: Acceptance
+  readonly #unanswered: Unanswered
   /** Below any opaque that a client counts up to. */
   #ownOpaque = -0x80000000
   /** Answers not passed on yet, because an ack among them waits for its place to be written. */
@@ -96,16 +90,11 @@ export class Session {
     const answerSink: FrameSink = { head: head => this.#answerHead(head), body: () => {} }
     this.#requests = new FrameScanner(requestSink, context.frameBytesMax)
     this.#answers = new FrameScanner(answerSink, context.frameBytesMax, ANSWER_HEADER_BYTES_MAX)
-    const { broker } = context
-    this.#tee = {
-      message: message => {
-        this.#teed++
-        broker.acked(this.#answered!, this.#answer.queueId, message)
-      },
-      skipped: reason => {
-        broker.skipped(reason, 1)
-        context.skipped(reason, this.#answered!.topic)
-      },
+    this.#acceptance = new Acceptance(context)
+    const { localAddress = '', localPort = 0 } = source
+    this.#unanswered = {
+      bornHost: hostBytes(localAddress, localPort),
+      accept: (send, answer) => void this.#acceptance.accept(send, answer),
     }
   }
 
@@ -131,7 +120,7 @@ export class Session {
     this.#closed = true
     this.#client.destroy()
     this.#source.destroy()
-    for (const _ of this.#pending) this.#context.broker.unanswered()
+    for (const send of this.#pending.values()) this.#context.broker.findOut(send, this.#unanswered)
     this.#pending.clear()
     this.#context.closed(cause)
   }
@@ -238,12 +227,14 @@ export class Session {
     if (send === undefined) return undefined
     const { broker, log } = this.#context
     const wasGivenUp = send.settled
-    if (!saysStored(head.code)) broker.refused(send)
-    else if (readSendAnswer(head, this.#answer) !== undefined) this.#accept(send)
+    if (!saysStored(head.code)) {
+      // An error after it was stored, maybe.
+      if (meaningOf(head.code, remarkOf(head) ?? '') === 'unclear') broker.findOut(send, this.#unanswered)
+      else broker.refused(send)
+    } else if (readSendAnswer(head, this.#answer) !== undefined) this.#accept(send)
     else {
-      log.error({ topic: send.topic }, 'the source accepted a message without saying where: it cannot be replicated')
-      broker.unanswered()
-      broker.refused(send)
+      log.error({ topic: send.topic }, 'the source accepted a message without saying where: it is looked for')
+      broker.findOut(send, this.#unanswered)
     }
     this.#pending.delete(opaque)
     if (wasGivenUp) this.#givenUpBytes -= send.frameBytes
@@ -252,26 +243,9 @@ export class Session {
   }
 
   #accept(send: Send): void {
-    const { broker, log, remoteCluster } = this.#context
-    this.#answered = send
-    this.#teed = 0
-    try {
-      tee(send, this.#answer, Date.now(), remoteCluster(), this.#tee)
-    } catch (error) {
-      if (!(error instanceof CodecError)) throw error
-      // The broker took a batch whose members cannot be cut apart; it may have stored something else than was meant.
-      log.error(
-        { topic: send.topic, err: error },
-        'the source accepted a batch that cannot be read: it cannot be replicated',
-      )
-      broker.unanswered()
-    }
-    this.#answered = undefined
-    if (this.#teed === 0) return broker.refused(send)
-    broker.answered(send, this.#answer.queueId)
-    if (this.#holdingSince > 0) return
+    if (!this.#acceptance.accept(send, this.#answer) || this.#holdingSince > 0) return
     this.#holdingSince = performance.now()
-    broker.whenWritten(this.#passHeld)
+    this.#context.broker.whenWritten(this.#passHeld)
   }
 
   #pass(): void {

@@ -4,10 +4,10 @@
 // when the reading begins. In time: they keep the epoch. No answer within 500 ms, refused, or something else there: they
 // begin a new one, together. It goes on beside the sends; only acks wait for it.
 
-import type { Clock } from './clock.ts'
-import { type Epochs, type LastAcked, type SourceConnection, SourceEpoch } from './epoch.ts'
 import { isTheAcked, unpacked } from './check.ts'
+import type { Clock } from './clock.ts'
 import type { Cluster } from './cluster.ts'
+import { type Epochs, type LastAcked, type SourceConnection, SourceEpoch } from './epoch.ts'
 import type { Log } from './log.ts'
 import { view } from './reading.ts'
 

@@ -1,6 +1,7 @@
 // The public face of replay: what the proxy, the tools and the tests of whole flows need of it.
 
 export { Account, type SkipReason } from './account.ts'
+export { meaningOf } from './answer.ts'
 export { payloadOf } from './body.ts'
 export { firstValue } from './check.ts'
 export { sleep } from './clock.ts'
@@ -20,3 +21,4 @@ export { SegmentVersionError } from './segment.ts'
 export { Send } from './send.ts'
 export { stampOf } from './settle.ts'
 export type { SourceBroker } from './source-broker.ts'
+export type { Unanswered } from './unresolved.ts'

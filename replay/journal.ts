@@ -148,12 +148,7 @@ export class Journal {
   }
 
   /** Adds a place; it is written with what else comes in this turn of the loop. Its sequence is set here. */
-  append(
-    topic: string,
-    queueId: number,
-    place: Place,
-    epoch: Epoch = { ordinal: this.epoch, id: this.epochId },
-  ): void {
+  append(topic: string, queueId: number, place: Place, epoch: Epoch = { ordinal: this.epoch, id: this.epochId }): void {
     place.sequence = this.sequence++
     if (!this.#flushing) {
       this.#flushing = true

@@ -17,6 +17,8 @@ export interface ReplayOptions {
   bodyMemory: number
   bornTimestampTolerance: number
   sendGiveUpTimeout: number
+  /** Bytes of sends without an answer that are kept to be looked for, for each source broker; 64 MiB by default. */
+  unresolvedMemory?: number
   topicSync: 'create' | 'off'
 }
 
@@ -74,7 +76,7 @@ export class Replay {
   }
 
   async #openBroker(name: string, cluster: string, ordinal: number, address: string): Promise<SourceBroker> {
-    const { group, bornTimestampTolerance, sendGiveUpTimeout, dataDir } = this.#options
+    const { group, bornTimestampTolerance, sendGiveUpTimeout, unresolvedMemory, dataDir } = this.#options
     const broker = new SourceBroker(
       this.#environment,
       // A broker's name may hold anything; a folder's may not.
@@ -87,6 +89,7 @@ export class Replay {
         group,
         bornTimestampTolerance,
         sendGiveUpTimeout,
+        ...(unresolvedMemory === undefined ? {} : { unresolvedMemory }),
       },
       address,
       this.source,

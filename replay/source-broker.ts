@@ -18,6 +18,7 @@ import { Release } from './release.ts'
 import type { Remote } from './remote.ts'
 import type { Send } from './send.ts'
 import { Turns } from './turns.ts'
+import { type Unanswered, Unresolved } from './unresolved.ts'
 
 /** Milliseconds between two cursors, while anything changes. */
 const CURSOR_INTERVAL = 1_000
@@ -36,6 +37,7 @@ export interface SourceBrokerOptions {
   group: string
   bornTimestampTolerance: number
   sendGiveUpTimeout: number
+  unresolvedMemory?: number
 }
 
 export class SourceBroker {
@@ -50,6 +52,7 @@ export class SourceBroker {
   readonly #lanes = new Map<string, Map<number, Lane>>()
   readonly #laneContext: LaneContext
   readonly #deadLetters: DeadLetters
+  readonly #unresolved: Unresolved
   readonly #source: Cluster
   #address: string
   #epochs!: Epochs
@@ -113,6 +116,18 @@ export class SourceBroker {
       done: sequence => this.journal.done(sequence),
       checkpoint: () => this.checkpoint(),
     }
+    this.#unresolved = new Unresolved({
+      clock: environment.clock,
+      log: environment.log,
+      source,
+      broker: options.name,
+      address: () => this.address,
+      turns: this.#laneContext.turns,
+      sendGiveUpTimeout: options.sendGiveUpTimeout,
+      settled: send => this.refused(send),
+      unresolved: count => this.unresolved(count),
+      ...(options.unresolvedMemory === undefined ? {} : { memoryMost: options.unresolvedMemory }),
+    })
   }
 
   /** Reads the journal; what is not done waits in lanes. Throws SegmentVersionError, SlotVersionError. */
@@ -206,9 +221,14 @@ export class SourceBroker {
     this.#release.settled(send, send.queueId)
   }
 
-  /** A send whose outcome nobody will be told: it is still waited for, but its answer will not come. */
-  unanswered(): void {
-    this.account.totals.unresolved++
+  /** A send whose outcome nobody can find out. */
+  unresolved(count = 1): void {
+    this.account.totals.unresolved += count
+  }
+
+  /** A send whose answer will not come, or does not tell: it holds back its queue while it is looked for at the source. */
+  findOut(send: Send, from: Unanswered): void {
+    this.#unresolved.add(send, from)
   }
 
   /**
@@ -309,6 +329,7 @@ export class SourceBroker {
     this.#cancelTimer?.()
     this.#cancelGiveUp?.()
     this.#confirmation.close()
+    this.#unresolved.close()
     this.#release.giveUp(Number.POSITIVE_INFINITY, () => {})
     await Promise.all([...this.#allLanes()].map(lane => lane.stop()))
     await this.checkpoint().catch(error =>

@@ -2,7 +2,9 @@
 //
 // The source stores what a test lets it store and in what order; the test says when each ack comes. Topic `orders`.
 
-import type { StoredMessage } from '../../codec/index.ts'
+import { encodeMember, memberBytes, type StoredMessage } from '../../codec/index.ts'
+import { Acceptance } from '../../proxy/acceptance.ts'
+import type { Logger } from '../../proxy/logger.ts'
 import { firstValue } from '../../replay/check.ts'
 import type { SourceConnection } from '../../replay/epoch.ts'
 import { type AckedMessage, Message } from '../../replay/message.ts'
@@ -22,6 +24,7 @@ export interface SceneOptions {
   sourceQueues?: number
   remoteQueues?: number
   bodyMemory?: number
+  unresolvedMemory?: number
   random?: Random
 }
 
@@ -125,6 +128,7 @@ export class Scene {
       bodyMemory: this.#options.bodyMemory ?? 1_000_000,
       bornTimestampTolerance: 1_000,
       sendGiveUpTimeout: 10_000,
+      ...(this.#options.unresolvedMemory === undefined ? {} : { unresolvedMemory: this.#options.unresolvedMemory }),
       topicSync: 'create',
     })
     await this.replay.open()
@@ -153,10 +157,53 @@ export class Sending {
 
   /** The source has it; its text is its key, too. */
   store(text: string, more: Partial<StoredMessage> = {}): this {
-    const { source } = this.#scene
-    const message = { bornTimestamp: BORN, body: Buffer.from(text), properties: propertiesWith(text), ...more }
+    const { source, environment } = this.#scene
+    const storeTimestamp = environment.clock.now()
+    const message = {
+      bornTimestamp: BORN,
+      storeTimestamp,
+      body: Buffer.from(text),
+      properties: propertiesWith(text),
+      ...more,
+    }
     this.stored.push(source.broker.store(TOPIC, more.queueId ?? Math.max(0, this.#send.queueId), message))
     return this
+  }
+
+  /**
+   * Its connection ended unanswered: what its client sent is looked for at the source. `bornHost` is that of the connection.
+   * Several texts are a batch.
+   */
+  lose(texts: readonly string[], more: Partial<StoredMessage> & { keyless?: boolean } = {}): void {
+    const { broker, environment, replay } = this.#scene
+    const { bornHost, bornTimestamp = BORN, keyless = false } = more
+    const properties = (text: string) => (keyless ? Buffer.alloc(0) : propertiesWith(text))
+    const send = this.#send
+    send.bornTimestamp = bornTimestamp
+    send.batch = texts.length > 1
+    const [text] = texts as [string]
+    if (!send.batch) {
+      send.setProperties(own(properties(text)), 0, properties(text).length, false)
+      send.addPayload(own(Buffer.from(text)), 0, text.length)
+    } else {
+      const members = texts.map(text => {
+        const out = Buffer.alloc(memberBytes(text.length, properties(text).length))
+        encodeMember(out, 0, 0, [Buffer.from(text)], text.length, properties(text))
+        return out
+      })
+      const payload = Buffer.concat(members)
+      send.addPayload(own(payload), 0, payload.length)
+    }
+    const acceptance = new Acceptance({
+      log: environment.log as unknown as Logger,
+      broker,
+      remoteCluster: () => replay.remote.name,
+      skipped: () => {},
+    })
+    broker.findOut(send, {
+      bornHost,
+      accept: (send, answer) => void acceptance.accept(send, answer),
+    })
   }
 
   ack(): void {
