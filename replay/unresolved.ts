@@ -328,8 +328,9 @@ class Search {
     // A part of a batch is none of what its client meant; a run of equal members looks like parts of itself.
     if (whole.length === 0) return all.length === 0 ? 'not there' : 'nobody knows'
     const free = whole.filter(({ queueId, first }) => !this.#acked(queueId)?.has(first))
-    const possible = free.filter(({ records }) => !isOfAnother(records[0]!.bornHost, bornHost))
     const keyless = this.#members.some(({ uniqKey }) => uniqKey === undefined)
+    // With a key it is this message, whatever stands between us and the broker; without one it may be another like it.
+    const possible = keyless ? free.filter(({ records }) => !isOfAnother(records[0]!.bornHost, bornHost)) : free
     const forgotten = (one: Candidate) => keyless && one.first < (this.#acked(one.queueId)?.forgottenBelow ?? 0)
     const ours = possible.filter(({ records }) => bornHost !== undefined && records[0]!.bornHost?.equals(bornHost))
     const one = ours[0] ?? (possible.length === 1 ? possible[0] : undefined)

@@ -158,7 +158,7 @@ export class Sending {
   /** The source has it; its text is its key, too. */
   store(text: string, more: Partial<StoredMessage> = {}): this {
     const { source, environment } = this.#scene
-    const storeTimestamp = environment.clock.now()
+    const storeTimestamp = Math.floor(environment.clock.now())
     const message = {
       bornTimestamp: BORN,
       storeTimestamp,

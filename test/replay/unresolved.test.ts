@@ -74,22 +74,27 @@ test('where the broker chose the queue, all are looked at', async t => {
   t.deepEqual(scene.arrived(2), ['m0', 'm1', 'm2'])
 })
 
-test('the same message sent again by its client over another socket is not taken for it', async t => {
+test('the same message sent again by its client, over another socket or gateway, is not taken for it', async t => {
   const scene = await Scene.open()
   const lost = scene.forward()
   scene.forward().store('m0', { bornHost: OTHER_SOCKET }).ack()
-  // And that of another gateway on this machine, which we know nothing of.
-  scene.source.broker.store(TOPIC, 0, {
-    bornTimestamp: BORN,
-    body: Buffer.from('m0'),
-    properties: propertiesWith('m0'),
-    bornHost: OTHER_SOCKET,
-  })
+  // Through another gateway: a client gives each try its own born timestamp.
+  const again = { body: Buffer.from('m0'), properties: propertiesWith('m0'), bornHost: OTHER_SOCKET }
+  scene.source.broker.store(TOPIC, 0, { ...again, bornTimestamp: BORN + 5 })
   lost.lose(['m0'], { bornHost: OURS })
   await scene.environment.pass(3_000)
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0'])
   t.deepEqual([scene.broker.account.acked, unresolved(scene)], [1, 0])
+})
+
+test('a message without a key that came over another socket of this machine is not taken for it', async t => {
+  const scene = await Scene.open()
+  const like = { bornTimestamp: BORN, body: Buffer.from('ping'), storeTimestamp: scene.environment.clock.now() }
+  scene.source.broker.store(TOPIC, 0, { ...like, bornHost: OTHER_SOCKET })
+  scene.forward().lose(['ping'], { bornHost: OURS, keyless: true })
+  await scene.environment.pass(3_000)
+  t.deepEqual([scene.broker.account.acked, unresolved(scene)], [0, 0])
 })
 
 test('where addresses are translated on the way the only one that fits is taken, and of two none', async t => {
