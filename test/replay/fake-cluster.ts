@@ -134,6 +134,9 @@ export class FakeBroker {
       case RequestCode.SEND_BATCH_MESSAGE:
         return this.#send(request)
       case RequestCode.PULL_MESSAGE:
+        if (!this.topics.has(topic)) return request.answer({ code: ResponseCode.TOPIC_NOT_EXIST })
+        if (this.topics.get(topic)![queueId] === undefined)
+          return request.answer({ code: ResponseCode.INVALID_PARAMETER })
         return this.#pull(request, this.queue(topic, queueId), Number(ext.get('queueOffset')))
       case RequestCode.GET_MAX_OFFSET:
         return request.answer({ ext: [['offset', endOf(this.queue(topic, queueId))]] })
@@ -212,14 +215,19 @@ export class FakeBroker {
     const end = endOf(queue)
     const found = queue.messages.filter(message => message.queueOffset >= offset).slice(0, 32)
     const moved = offset < queue.minOffset || offset > end
-    const messages = moved ? [] : found
-    const nextOffset = moved ? (offset < queue.minOffset ? queue.minOffset : end) : offset + messages.length
+    // The index names it, the log is gone.
+    const removed = !moved && found.length > 0 && found[0]!.commitLogOffset < this.logStart
+    const messages = moved || removed ? [] : found
+    const last = found.at(-1)?.queueOffset ?? offset - 1
+    const nextOffset = moved ? (offset < queue.minOffset ? queue.minOffset : end) : last + 1
     request.answer({
-      code: moved
-        ? ResponseCode.PULL_OFFSET_MOVED
-        : messages.length > 0
-          ? ResponseCode.SUCCESS
-          : ResponseCode.PULL_NOT_FOUND,
+      code: removed
+        ? ResponseCode.PULL_RETRY_IMMEDIATELY
+        : moved
+          ? ResponseCode.PULL_OFFSET_MOVED
+          : messages.length > 0
+            ? ResponseCode.SUCCESS
+            : ResponseCode.PULL_NOT_FOUND,
       ext: [
         ['nextBeginOffset', nextOffset],
         ['minOffset', queue.minOffset],
