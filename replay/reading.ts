@@ -23,13 +23,14 @@ export async function pull(
   topic: string,
   queueId: number,
   offset: number,
+  count = PULL_MESSAGES_MAX,
 ): Promise<Pulled> {
   const { header, body } = await cluster.ask(address, RequestCode.PULL_MESSAGE, [
     ['consumerGroup', 'TOOLS_CONSUMER'],
     ['topic', topic],
     ['queueId', queueId],
     ['queueOffset', offset],
-    ['maxMsgNums', PULL_MESSAGES_MAX],
+    ['maxMsgNums', count],
     ['sysFlag', SUBSCRIPTION_IN_REQUEST],
     ['commitOffset', 0],
     ['suspendTimeoutMillis', 0],

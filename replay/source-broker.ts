@@ -14,8 +14,10 @@ import { Epochs, SourceConnection } from './epoch.ts'
 import { Journal } from './journal.ts'
 import { Lane, type LaneContext } from './lane.ts'
 import type { AckedMessage } from './message.ts'
+import { Pace, QUESTIONS_MOST } from './pace.ts'
 import { Release } from './release.ts'
 import type { Remote } from './remote.ts'
+import { Retention } from './retention.ts'
 import type { Send } from './send.ts'
 import { Turns } from './turns.ts'
 import { type Unanswered, Unresolved } from './unresolved.ts'
@@ -24,8 +26,6 @@ import { type Unanswered, Unresolved } from './unresolved.ts'
 const CURSOR_INTERVAL = 1_000
 /** Between two looks for sends to give up. */
 const GIVE_UP_INTERVAL = 1_000
-/** Requests to the source broker that read back, at a time. */
-const PULLS_AT_A_TIME = 64
 
 export interface SourceBrokerOptions {
   folder: string
@@ -53,6 +53,11 @@ export class SourceBroker {
   readonly #laneContext: LaneContext
   readonly #deadLetters: DeadLetters
   readonly #unresolved: Unresolved
+  readonly #retention: Retention
+  readonly #pace = new Pace()
+  /** The send whose ack is waited for with a watch in hand, and since when. */
+  #timed: Send | undefined
+  #timedSince = 0
   readonly #source: Cluster
   #address: string
   #epochs!: Epochs
@@ -100,7 +105,7 @@ export class SourceBroker {
       sourceBroker: options.name,
       sourceOrdinal: options.ordinal,
       sourceAddress: () => this.address,
-      turns: new Turns(PULLS_AT_A_TIME),
+      turns: new Turns(QUESTIONS_MOST),
       memory,
       account: this.account,
       deadLetters: this.#deadLetters,
@@ -116,6 +121,14 @@ export class SourceBroker {
       done: sequence => this.journal.done(sequence),
       checkpoint: () => this.checkpoint(),
     }
+    this.#retention = new Retention({
+      clock: environment.clock,
+      log: environment.log,
+      source,
+      broker: options.name,
+      address: () => this.address,
+      oldestGap: () => (this.account.inGap > 0 ? this.#oldestWaiting : undefined),
+    })
     this.#unresolved = new Unresolved({
       clock: environment.clock,
       log: environment.log,
@@ -191,6 +204,7 @@ export class SourceBroker {
     await this.checkpoint()
     for (const lane of this.#allLanes()) lane.start(true)
     this.#scheduleCheckpoint()
+    this.#retention.start()
     this.#watchForGivingUp([])
   }
 
@@ -212,11 +226,16 @@ export class SourceBroker {
   /** A send is about to be forwarded. */
   forwarded(send: Send, connection = this.#ownConnection): void {
     this.#release.forwarded(send)
+    if (this.#timed === undefined) {
+      this.#timed = send
+      this.#timedSince = this.#environment.clock.now()
+    }
     if (this.#epochs.forwarded(send, connection)) this.#confirmation.confirm(connection)
   }
 
   /** A send was answered, and has no messages that are to be replicated. */
   refused(send: Send): void {
+    if (send === this.#timed) this.#took()
     dropBody(send)
     this.#release.settled(send, send.queueId)
   }
@@ -251,10 +270,18 @@ export class SourceBroker {
 
   /** All messages of a send are acked; they are in this queue. */
   answered(send: Send, queueId: number): void {
+    if (send === this.#timed) this.#took()
     // The members have what they need of it.
     if (send.batch) dropBody(send)
     send.lane = this.#lane(send.topic, queueId)
     this.#answered.push(send)
+  }
+
+  #took(): void {
+    this.#timed = undefined
+    const now = this.#environment.clock.now()
+    this.#pace.ackTook(now - this.#timedSince, now)
+    this.#laneContext.turns.limit = this.#pace.questions
   }
 
   /** Calls back when the places of what was acked in this turn of the loop are written. */
@@ -282,9 +309,15 @@ export class SourceBroker {
     const looks = Math.ceil(this.options.sendGiveUpTimeout / GIVE_UP_INTERVAL)
     this.#cancelGiveUp = this.#environment.clock.after(GIVE_UP_INTERVAL, () => {
       const kept = [...marks, this.#release.forwardedSoFar].slice(-looks - 1)
-      if (kept.length > looks) this.#release.giveUp(kept[0]!, send => (send as Send).givenUp?.(send as Send))
+      if (kept.length > looks) this.#release.giveUp(kept[0]!, send => this.#gaveUp(send as Send))
       this.#watchForGivingUp(kept)
     })
+  }
+
+  #gaveUp(send: Send): void {
+    // It has taken that long at least, and others are to be measured.
+    if (send === this.#timed) this.#took()
+    send.givenUp?.(send)
   }
 
   skipped(reason: SkipReason, count: number): void {
@@ -293,9 +326,20 @@ export class SourceBroker {
 
   /** Milliseconds since the ack of the oldest message that waits in a lane; 0 where none does. */
   get lagMs(): number {
+    const oldest = this.#oldestWaiting
+    return oldest === undefined ? 0 : Math.max(0, this.#environment.clock.now() - oldest)
+  }
+
+  /** Milliseconds until the source forgets something that has to be read back from it; infinite where that is not in sight. */
+  get gapTimeLeft(): number {
+    return this.#retention.timeLeft
+  }
+
+  /** When the oldest message that waits in a lane was acked. */
+  get #oldestWaiting(): number | undefined {
     let oldest = Number.POSITIVE_INFINITY
     for (const { queue } of this.#allLanes()) if (queue.count > 0) oldest = Math.min(oldest, queue.place(0).ackedAt)
-    return oldest === Number.POSITIVE_INFINITY ? 0 : Math.max(0, this.#environment.clock.now() - oldest)
+    return oldest === Number.POSITIVE_INFINITY ? undefined : oldest
   }
 
   /** Lanes that cannot go on, with what they wait for. */
@@ -330,6 +374,7 @@ export class SourceBroker {
     this.#cancelGiveUp?.()
     this.#confirmation.close()
     this.#unresolved.close()
+    this.#retention.close()
     this.#release.giveUp(Number.POSITIVE_INFINITY, () => {})
     await Promise.all([...this.#allLanes()].map(lane => lane.stop()))
     await this.checkpoint().catch(error =>
