@@ -250,6 +250,11 @@ export class SourceBroker {
     this.#unresolved.add(send, from)
   }
 
+  /** Sends that are being looked for. */
+  get unresolvedNow(): number {
+    return this.#unresolved.count
+  }
+
   /**
    * The source has this message of a send, whose connection is confirmed. Its place is written with what else comes in this
    * turn of the loop.

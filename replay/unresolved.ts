@@ -240,12 +240,12 @@ export class Unresolved {
   }
 
   /** Shows the searches what the queue has from the lowest offset on at which one of them may stand. */
-  async #read(topic: string, queueId: number, searches: readonly Search[]): Promise<void> {
+  async #read(topic: string, queueId: number, here: readonly Search[]): Promise<void> {
     const { clock, source, address, turns, sendGiveUpTimeout } = this.#context
-    const times = searches.map(({ suspect }) => suspect.since)
+    const times = here.map(({ suspect }) => suspect.since)
     const aMinuteBefore = () =>
       offsetAt(source, address(), topic, queueId, Math.min(...times, clock.now()) - sendGiveUpTimeout - LOOK_BACK)
-    const befores = searches.map(({ suspect }) => ackedBefore(suspect.send, queueId))
+    const befores = here.map(({ suspect }) => ackedBefore(suspect.send, queueId))
     let from = befores.includes(-1) ? await aMinuteBefore() : Math.min(...befores) + 1
     let end: number | undefined
     for (;;) {
@@ -255,13 +255,14 @@ export class Unresolved {
         if (maxOffset < from) {
           // The source has taken offsets back.
           end = maxOffset
+          for (const search of here) search.anywhere = true
           from = await aMinuteBefore()
           if (from < end) continue
           return
         }
         end = maxOffset
       }
-      for (const message of messages.flatMap(unpacked)) for (const search of searches) search.show(queueId, message)
+      for (const message of messages.flatMap(unpacked)) for (const search of here) search.show(queueId, message)
       const next = Math.max(nextOffset, (messages.at(-1)?.queueOffset ?? -1) + 1)
       if (next <= from || next >= end) return
       from = next
@@ -286,13 +287,18 @@ export class Unresolved {
   }
 }
 
+/** The highest offset whose ack had come before the send was forwarded; -1 where none had, or offsets were taken back since. */
 function ackedBefore(send: Send, queueId: number): number {
+  const { connection, forwardedIn } = send
+  if (forwardedIn === connection?.disproved || forwardedIn?.successor !== undefined) return -1
   return send.queuesBefore?.get(queueId) ?? (queueId === send.queueId ? send.queueBefore : -1)
 }
 
 /** One send, and what was seen that it could be. */
 class Search {
   readonly suspect: Suspect
+  /** Also below what had been acked before. */
+  anywhere = false
   readonly #members: Member[]
   readonly #candidates = new Map<string, Candidate>()
 
@@ -310,7 +316,8 @@ class Search {
 
   show(queueId: number, record: StoredMessage): void {
     const { send } = this.suspect
-    if (record.bornTimestamp !== send.bornTimestamp || record.queueOffset <= ackedBefore(send, queueId)) return
+    if (record.bornTimestamp !== send.bornTimestamp) return
+    if (!this.anywhere && record.queueOffset <= ackedBefore(send, queueId)) return
     this.#members.forEach((member, index) => {
       if (!fits(member, record)) return
       const first = record.queueOffset - index
