@@ -243,7 +243,7 @@ export class Gateway {
     )
   }
 
-  #sessionContext(broker: SourceBroker): SessionContext {
+  #sessionContext(broker: SourceBroker): Omit<SessionContext, 'connection'> {
     const { frameBytesMax, pendingBytesMax } = this.#config
     const held = this.metrics.histogram('ack_hold_seconds')
     return {

@@ -12,6 +12,7 @@
 
 import type { Body } from './body.ts'
 import type { Environment } from './environment.ts'
+import type { Epoch } from './epoch.ts'
 import {
   EPOCH_RECORD_BYTES,
   encodeEpoch,
@@ -166,8 +167,7 @@ export class Journal {
   }
 
   /** Names an epoch; it is in the journal before the first place of it. */
-  beginEpoch(ordinal: number): void {
-    const id = this.#environment.randomId(6)
+  beginEpoch({ ordinal, id }: Epoch): void {
     this.epochIds.set(ordinal, id)
     this.#room(EPOCH_RECORD_BYTES)
     this.#end = encodeEpoch(this.#slab, this.#end, this.#salt, ordinal, id)

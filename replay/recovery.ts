@@ -1,8 +1,7 @@
 // What a source broker's folder holds of messages that are not done, put back into backlogs at a start.
 //
 // A message's place is in a block, in a segment of places, or in both, or twice in segments after a failure: each counts
-// once. Blocks come first, for what is in them was released before what is not. Within a queue they are put in the order of
-// epochs and offsets; so are the places that no block has, behind them. Nothing is appended to what is found here.
+// once. Within a queue pages and places are put in the order of epochs and offsets. Nothing is appended to what is found here.
 //
 // Exact about what is missing: places that the cursor knew to wait and that are not found, and sequence numbers behind the
 // cursor of which no record is left, are lost. Damaged bodies are not looked for: they are found when they are read.
@@ -244,9 +243,15 @@ export class Recovery {
       for (const [queueId, { blocks, leftovers }] of queues) {
         const backlog = this.#backlog(topic, queueId)
         blocks.sort((a, b) => orderOf(a.header, b.header))
-        for (const block of blocks) await this.#restorePage(backlog, block, counted)
         leftovers.sort(({ place: a }, { place: b }) => a.epoch - b.epoch || a.queueOffset - b.queueOffset)
-        for (const leftover of leftovers) this.#restorePlace(backlog, leftover, counted)
+        let next = 0
+        for (const block of blocks) {
+          // A page may have gone to disk before one that stands before it.
+          for (; next < leftovers.length && isBefore(leftovers[next]!.place, block.header); next++)
+            this.#restorePlace(backlog, leftovers[next]!, counted)
+          await this.#restorePage(backlog, block, counted)
+        }
+        for (; next < leftovers.length; next++) this.#restorePlace(backlog, leftovers[next]!, counted)
       }
     return covered
   }
@@ -261,8 +266,13 @@ export class Recovery {
     const whole = this.#feeds.map(feed => wholePage(feed, header))
     if (whole.every(undone => undone === 'none')) return
     const isStraddled = this.#feeds.some(feed => !feed.isBehindSlot(minSequence) && feed.isBehindSlot(maxSequence))
+    // What stands before it here may have higher offsets: its own must not be taken for done with them.
+    const isBehind = backlog.isLate(header.epoch, header.minOffset)
+    const releasedEnd = backlog.isLate(header.epoch, Number.MAX_SAFE_INTEGER)
+      ? Number.MAX_SAFE_INTEGER
+      : backlog.releasedEnd
     let read: BlockPlaces | undefined
-    if (isStraddled || whole.includes('some')) {
+    if (isStraddled || isBehind || whole.includes('some')) {
       read = await readBlockPlaces(this.#environment, block)
       if (read === undefined) return
     }
@@ -294,7 +304,8 @@ export class Recovery {
         if (list[at]) return reader.restoreDone(page, at, place)
         feed.account.accepted(read!.shapes[at] !== undefined)
         counted(feed, place.sequence)
-        if (this.#isLate(feed, topic, queueId, place)) reader.expectLate(place.epoch, place.queueOffset)
+        if ((isBehind && place.queueOffset < releasedEnd) || this.#isLate(feed, topic, queueId, place))
+          reader.expectLate(place.epoch, place.queueOffset)
       })
     })
   }
@@ -353,6 +364,10 @@ class Bits {
 /** In the order of release, nearly: what came late went behind higher offsets. */
 function orderOf(a: ScannedBlock['header'], b: ScannedBlock['header']): number {
   return a.epoch - b.epoch || a.maxOffset - b.maxOffset || a.minSequence - b.minSequence
+}
+
+function isBefore({ epoch, queueOffset }: Place, header: ScannedBlock['header']): boolean {
+  return epoch < header.epoch || (epoch === header.epoch && queueOffset < header.maxOffset)
 }
 
 /** Whether a feed has to do all messages of a page, none, or it takes a look at each to tell. */

@@ -75,14 +75,14 @@ test('a send that is not answered holds back later ones for 10 s, then is given 
   t.true(silent.givenUp)
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m1'])
-  t.is(scene.broker.account.acked, 1)
+  t.is(scene.account.acked, 1)
 })
 
 test('a send of whose outcome nobody will be told is counted', async t => {
   const scene = await Scene.open()
-  scene.broker.unanswered()
-  t.is(scene.broker.account.totals.unresolved, 1)
-  t.is(scene.broker.account.acked, 0)
+  scene.broker.unresolved()
+  t.is(scene.account.totals.unresolved, 1)
+  t.is(scene.account.acked, 0)
 })
 
 test('a send that the source refused holds back nothing', async t => {
@@ -104,12 +104,12 @@ test('after a restart in good order nothing is sent again, and what waited is se
   scene.send(texts(5, 8))
   await scene.environment.pass(2_000)
   await scene.restart()
-  t.is(scene.broker.account.inGap, 3)
-  t.is(scene.broker.account.acked, 8)
+  t.is(scene.account.inGap, 3)
+  t.is(scene.account.acked, 8)
   scene.takeSends()
   await scene.allDone()
   t.deepEqual(scene.arrived(), texts(0, 8))
-  t.is(scene.broker.account.totals.replicated, 8)
+  t.is(scene.account.totals.replicated, 8)
 })
 
 test('after a crash, what arrived and no cursor knew of is found, and only the rest is sent', async t => {
@@ -124,10 +124,10 @@ test('after a crash, what arrived and no cursor knew of is found, and only the r
   held[0]!.store()
   scene.takeSends()
   await scene.crash()
-  t.is(scene.broker.account.inGap, 6)
+  t.is(scene.account.inGap, 6)
   await scene.allDone()
   t.deepEqual(scene.arrived(), texts(0, 6))
-  t.is(scene.broker.account.acked, 6)
+  t.is(scene.account.acked, 6)
 })
 
 /** The first message of a lane is stored, a crash comes before its answer, and the next start goes on to the end. */
@@ -174,7 +174,7 @@ test('an ack that comes late is sent late, and counted as reordered', async t =>
   late.ack()
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0', 'm2', 'm1'])
-  t.is(scene.broker.account.totals.reordered, 1)
+  t.is(scene.account.totals.reordered, 1)
 })
 
 test('an ack that comes after its send was given up, in one turn with a higher one, goes before it', async t => {
@@ -187,7 +187,7 @@ test('an ack that comes after its send was given up, in one turn with a higher o
   slow.ack()
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0', 'm1'])
-  t.is(scene.broker.account.totals.reordered, 0)
+  t.is(scene.account.totals.reordered, 0)
 })
 
 test('a late place that waits in its lane is not covered by the mark above it', async t => {
@@ -200,7 +200,7 @@ test('a late place that waits in its lane is not covered by the mark above it', 
   await scene.crash()
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0', 'm2', 'm1'])
-  t.is(scene.broker.account.acked, 3)
+  t.is(scene.account.acked, 3)
 })
 
 test('nor, over two restarts, are those above it taken for not done', async t => {
@@ -212,11 +212,11 @@ test('nor, over two restarts, are those above it taken for not done', async t =>
     await scene.restart()
     await scene.environment.pass(3_000)
   }
-  t.is(scene.broker.account.acked, 3)
+  t.is(scene.account.acked, 3)
   scene.takeSends()
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0', 'm2', 'm1'])
-  t.is(scene.broker.account.totals.replicated, 3)
+  t.is(scene.account.totals.replicated, 3)
 })
 
 test('nor is one that is not yet released', async t => {
@@ -255,19 +255,19 @@ test('what was found in the middle is done after crashes and restarts, though ea
     scene.refuseSends(2)
   }
   scene.remote.connect(scene.environment.network)
-  await scene.until('two of them were found', () => scene.broker.account.totals.replicated === 2)
+  await scene.until('two of them were found', () => scene.account.totals.replicated === 2)
   for (const restart of ['crash', 'restart', 'restart', 'crash'] as const) {
     await scene.environment.pass(3_000)
     const { waiting, queues } = (await slot(scene.environment))!
     t.is(waiting, 2)
     t.deepEqual(queues[0]!.marks, [{ epoch: 1, mark: 0, late: [], done: [[1, 2]] }])
     await scene[restart]()
-    t.is(scene.broker.account.acked, 4)
+    t.is(scene.account.acked, 4)
   }
   scene.takeSends()
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m1', 'm2', 'm0', 'm3'])
-  t.is(scene.broker.account.totals.replicated, 4)
+  t.is(scene.account.totals.replicated, 4)
 })
 
 test('a cursor that is taken in the turn of a late ack does not cover it', async t => {
@@ -342,8 +342,8 @@ test('places that the cursor counted and the journal no longer has are said to b
   scene.takeSends()
   await scene.crash()
   await scene.allDone()
-  t.deepEqual(scene.broker.account.totals.lost, { journal: 1 })
-  t.is(scene.broker.account.acked, 3)
+  t.deepEqual(scene.account.totals.lost, { journal: 1 })
+  t.is(scene.account.acked, 3)
   t.is(scene.environment.log.said('places are missing').length, 1)
 })
 
@@ -356,8 +356,8 @@ test('places that were in memory only when it crashed are said to be lost', asyn
   t.deepEqual(scene.relayed, ['m0', 'm1'])
   await scene.crash()
   await scene.allDone()
-  t.deepEqual(scene.broker.account.totals.lost, { journal: 2 })
-  t.is(scene.broker.account.acked, 2)
+  t.deepEqual(scene.account.totals.lost, { journal: 2 })
+  t.is(scene.account.acked, 2)
 })
 
 test('a power cut takes at most what was acked less than 100 ms before it', async t => {
