@@ -11,7 +11,6 @@
 // When the source ends, so does the client, as a broker's death would end it. When the client ends, so does the source, but
 // not before its sends are answered or given up: what they stored is replicated too.
 
-import type { Socket } from 'node:net'
 import {
   ANSWER_HEADER_BYTES_MAX,
   asTwoWay,
@@ -26,13 +25,32 @@ import {
   saysStored,
   type Verdict,
 } from '../codec/index.ts'
-import { Send, type SourceBroker } from '../replay/index.ts'
-import type { Logger } from './logger.ts'
+import { type Clock, type Log, Send, type SourceBroker } from '../replay/index.ts'
 import type { TopicPolicy } from './policy.ts'
 import { type TeeSink, tee } from './tee.ts'
 
+/** What a session needs of a socket; net.Socket has it. */
+export interface SessionSocket {
+  readonly destroyed: boolean
+  readonly writableNeedDrain: boolean
+  readonly writableLength: number
+  readonly remoteAddress?: string | undefined
+  readonly remotePort?: number | undefined
+  on(event: 'data', listener: (chunk: Buffer) => void): unknown
+  on(event: 'error', listener: (error: Error) => void): unknown
+  on(event: 'drain' | 'end' | 'close', listener: () => void): unknown
+  write(bytes: Buffer): boolean
+  cork(): void
+  uncork(): void
+  pause(): unknown
+  resume(): unknown
+  end(): unknown
+  destroy(): unknown
+}
+
 export interface SessionContext {
-  log: Logger
+  clock: Clock
+  log: Log
   policy: TopicPolicy
   broker: SourceBroker
   /** The remote cluster's name, once known. */
@@ -49,8 +67,8 @@ export interface SessionContext {
 
 export class Session {
   readonly #context: SessionContext
-  readonly #client: Socket
-  readonly #source: Socket
+  readonly #client: SessionSocket
+  readonly #source: SessionSocket
   readonly #requests: FrameScanner
   readonly #answers: FrameScanner
   /** Unanswered sends by their opaque towards the source. */
@@ -81,7 +99,7 @@ export class Session {
   #draining = false
   #closed = false
 
-  constructor(context: SessionContext, client: Socket, source: Socket) {
+  constructor(context: SessionContext, client: SessionSocket, source: SessionSocket) {
     this.#context = context
     this.#client = client
     this.#source = source
@@ -232,11 +250,11 @@ export class Session {
   }
 
   #accept(send: Send): void {
-    const { broker, log, remoteCluster } = this.#context
+    const { broker, clock, log, remoteCluster } = this.#context
     this.#answered = send
     this.#teed = 0
     try {
-      tee(send, this.#answer, Date.now(), remoteCluster(), this.#tee)
+      tee(send, this.#answer, clock.now(), remoteCluster(), this.#tee)
     } catch (error) {
       if (!(error instanceof CodecError)) throw error
       // The broker took a batch whose members cannot be cut apart; it may have stored something else than was meant.
@@ -250,14 +268,14 @@ export class Session {
     if (this.#teed === 0) return broker.refused(send)
     broker.answered(send, this.#answer.queueId)
     if (this.#holdingSince > 0) return
-    this.#holdingSince = performance.now()
+    this.#holdingSince = clock.uptime()
     broker.whenWritten(this.#passHeld)
   }
 
   #pass(): void {
     const held = this.#held
     this.#held = []
-    this.#context.ackHeld((performance.now() - this.#holdingSince) / 1000)
+    this.#context.ackHeld((this.#context.clock.uptime() - this.#holdingSince) / 1000)
     this.#holdingSince = 0
     if (this.#closed) return
     this.#toClient(held)
@@ -356,7 +374,7 @@ export class Session {
 }
 
 /** Writes all of it; false where the socket asks to wait. */
-function writeAll(socket: Socket, out: readonly Buffer[]): boolean {
+function writeAll(socket: SessionSocket, out: readonly Buffer[]): boolean {
   if (out.length === 1) return socket.write(out[0]!)
   if (out.length === 0) return !socket.writableNeedDrain
   socket.cork()
