@@ -24,10 +24,13 @@ export interface FileSystem {
   create(path: string): AppendFile
   /** The whole file; undefined where there is none. */
   read(path: string): Promise<Buffer | undefined>
+  /** What another process left of a file, and its name, outlives the machine from now on. */
+  sync(path: string): Promise<void>
   /** The file is this, or, after a crash, what it was, or torn: for slots that are written in turn. Synced. */
   overwrite(path: string, bytes: Buffer): Promise<void>
   /** The file is this, or, after a crash, what it was. Synced. */
   replace(path: string, bytes: Buffer): Promise<void>
+  /** It does not come back after a crash. */
   remove(path: string): Promise<void>
 }
 
@@ -67,10 +70,19 @@ export const realFileSystem: FileSystem = {
   async replace(path, bytes) {
     await this.overwrite(`${path}.new`, bytes)
     await fs.rename(`${path}.new`, path)
-    const folder = await fs.open(dirname(path))
-    await folder.sync().finally(() => folder.close())
+    await syncPath(dirname(path))
+  },
+  async sync(path) {
+    await syncPath(path)
+    await syncPath(dirname(path))
   },
   async remove(path) {
     await fs.rm(path, { force: true })
+    await syncPath(dirname(path))
   },
+}
+
+async function syncPath(path: string): Promise<void> {
+  const file = await fs.open(path)
+  await file.sync().finally(() => file.close())
 }

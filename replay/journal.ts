@@ -117,6 +117,8 @@ export class Journal {
     for (const name of names) {
       this.nextSegmentId = Math.max(this.nextSegmentId, segmentId(name) + 1)
       const path = `${this.#folder}/${name}`
+      // A process that was killed may not have synced it, and the next slot counts on what is found here.
+      await fileSystem.sync(path)
       const bytes = (await fileSystem.read(path)) ?? Buffer.alloc(0)
       let live = 0
       let lastSequence = -1

@@ -118,7 +118,7 @@ function same(one: unknown, other: unknown): boolean {
 
 /** The messages of one source queue are in one remote queue, in its order, but for those that are counted as reordered. */
 function judgeOrder(world: World, copies: ReadonlyMap<number, readonly RemoteCopy[]>): void {
-  const queues = new Map<string, { stored: number; offset: number; number: number; queue: string }[]>()
+  const queues = new Map<string, { arrived: number; stored: number; number: number; queue: string }[]>()
   for (const message of world.ledger.messages) {
     const there = copies.get(message.number)
     const [source] = message.atSource
@@ -126,8 +126,7 @@ function judgeOrder(world: World, copies: ReadonlyMap<number, readonly RemoteCop
     const key = `${source!.host} ${message.topic} q${source!.queueId}`
     const list = queues.get(key) ?? []
     const [{ record, queue }] = there as [RemoteCopy]
-    list.push({ stored: source!.at, offset: source!.position, number: message.number, queue: queue })
-    list.at(-1)!.stored = record.queueOffset
+    list.push({ arrived: record.queueOffset, stored: source!.order, number: message.number, queue })
     queues.set(key, list)
   }
   let moved = 0
@@ -135,8 +134,8 @@ function judgeOrder(world: World, copies: ReadonlyMap<number, readonly RemoteCop
   for (const [key, list] of queues) {
     const places = new Set(list.map(({ queue }) => queue))
     if (places.size > 1) world.problem(`the messages of ${key} are in several remote queues: ${[...places].join(', ')}`)
-    list.sort((one, other) => one.stored - other.stored)
-    const out = list.length - longestRise(list.map(({ offset }) => offset))
+    list.sort((one, other) => one.arrived - other.arrived)
+    const out = list.length - longestRise(list.map(({ stored }) => stored))
     moved += out
     if (out > 0) examples.push(`${key}: ${list.map(({ number }) => `m${number}`).join(' ')}`)
   }

@@ -68,7 +68,9 @@ export class ModelClient implements Host {
   }
 
   get waiting(): number {
-    return this.#out.size + this.#unsent.length
+    let count = this.#unsent.length
+    for (const { isOver } of this.#out.values()) if (!isOver) count++
+    return count
   }
 
   send(messages: Message[], queueId: number, oneway: boolean, isToRepeat: boolean): void {

@@ -24,8 +24,8 @@ export interface GatewayOptions {
   /** Milliseconds that a disk operation takes, at most. */
   diskMost: number
   say(who: string, what: string): void
-  /** A message is taken over, or skipped, at its ack. */
-  counted(kind: 'acked' | 'skipped'): void
+  /** Messages are taken over, or skipped, at their ack, or their places are written. */
+  counted(kind: 'acked' | 'skipped' | 'written', count: number): void
   /** A message is acked whose place could not be written. */
   unsaved(place: string): void
 }
@@ -285,7 +285,7 @@ export class GatewayProcess implements Host {
     let unwritten: string[] = []
     broker.acked = (topic, queueId, message) => {
       if (this.alive) {
-        this.#options.counted('acked')
+        this.#options.counted('acked', 1)
         unwritten.push(`${topic} q${queueId}:${message.queueOffset}`)
       }
       acked.call(broker, topic, queueId, message)
@@ -293,12 +293,13 @@ export class GatewayProcess implements Host {
     const { journal } = broker
     const written = journal.onWritten
     journal.onWritten = () => {
+      if (this.alive) this.#options.counted('written', unwritten.length)
       if (journal.failed) for (const place of unwritten) this.#options.unsaved(place)
       unwritten = []
       written()
     }
     broker.skipped = (...args) => {
-      if (this.alive) this.#options.counted('skipped')
+      if (this.alive) this.#options.counted('skipped', 1)
       skip.apply(broker, args)
     }
   }

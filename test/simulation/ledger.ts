@@ -32,11 +32,13 @@ export interface SourceCopy {
   queueId: number
   offset: number
   position: number
-  at: number
+  /** Number among all that the sources have stored. */
+  order: number
 }
 
 export class Ledger {
   readonly messages: Message[] = []
+  #stored = 0
 
   add(message: Omit<Message, 'number' | 'body' | 'told' | 'unknown' | 'toldAt' | 'born' | 'atSource'>, size: number) {
     const number = this.messages.length
@@ -51,9 +53,9 @@ export class Ledger {
     return match === null ? undefined : this.messages[Number(match[1])]
   }
 
-  storedAtSource(host: string, records: readonly LogRecord[], at: number): void {
+  storedAtSource(host: string, records: readonly LogRecord[]): void {
     for (const { body, queueId, queueOffset: offset, commitLogOffset: position } of records)
-      this.of(body)?.atSource.push({ host, queueId, offset, position, at })
+      this.of(body)?.atSource.push({ host, queueId, offset, position, order: this.#stored++ })
   }
 }
 

@@ -18,3 +18,14 @@ for (let seed = from; seed < from + count; seed++) {
 }
 console.log(`${count} histories, ${bad} bad, ${((performance.now() - t0) / count).toFixed(1)} ms each`)
 for (const [k, v] of kinds) console.log(v.length, k, v.slice(0, 8).join(' '))
+if (process.argv[5] === 'shrink') {
+  const { shrink } = await import('./shrink.js' as string) as typeof import('./shrink.ts')
+  for (const seeds of kinds.values()) {
+    const small = await shrink(drawSchedule(seeds[0]!, faults))
+    const { world, problems } = await simulate(small)
+    console.log('\n=== seed', seeds[0], JSON.stringify(small.setup))
+    for (const s of small.steps) console.log(stepText(s))
+    console.log(world.history.print().slice(0, 9000))
+    console.log(problems)
+  }
+}

@@ -3,7 +3,7 @@
 // A write is in the page cache at once; a sync that returns brings the sectors that were dirty when it began to the disk.
 // A power cut leaves of each file what was synced and, where chance is given, any part of the rest: all of it, a prefix of
 // sectors, or torn ones. A sync that failed leaves its sectors clean and not on the disk, so that the next one 'succeeds'
-// without them, as Linux does it. A name lasts from the first sync of its file on; a removal lasts from the next sync of the folder on.
+// without them, as Linux does it. A name lasts from the first sync of its file on, a removal from its return on.
 
 import { basename, dirname } from 'node:path'
 import type { AppendFile, FileSystem } from '../../replay/file-system.ts'
@@ -67,6 +67,16 @@ class FakeFile {
     this.#dirty.clear()
   }
 
+  /** As a process leaves it that ends: the page cache is the kernel's. */
+  left(): FakeFile {
+    const left = new FakeFile()
+    left.bytes = this.bytes
+    left.durable = this.durable
+    for (const [sector, change] of this.#dirty) left.#dirty.set(sector, change)
+    left.#changes = this.#changes
+    return left
+  }
+
   /** Takes down what a sync that begins now brings to the disk; what is returned does it, or fails to. */
   beginSync(): (failed: boolean) => void {
     const dirty = new Map(this.#dirty)
@@ -103,7 +113,7 @@ class FakeFile {
     for (let sector = 0; sector * SECTOR_BYTES < bytes.length; sector++) {
       const start = sector * SECTOR_BYTES
       const from = fresh(sector) ? bytes : this.durable
-      from?.copy(out, start, start, Math.min(start + SECTOR_BYTES, bytes.length))
+      if (from !== undefined && from.length > start) from.copy(out, start, start, start + SECTOR_BYTES)
     }
     return out
   }
@@ -115,7 +125,7 @@ function sectorOf(at: number): number {
 
 export class FakeDisk implements FileSystem {
   readonly files = new Map<string, FakeFile>()
-  /** Removed, and, until the folder is synced, back after a power cut. */
+  /** Being removed: back after a power cut, or not. */
   readonly #removed = new Map<string, FakeFile>()
   /** Asked before each operation; what it gives back is thrown. */
   fault: (operation: DiskOperation, path: string) => Error | undefined = () => undefined
@@ -135,8 +145,8 @@ export class FakeDisk implements FileSystem {
     const take = (path: string, file: FakeFile) => {
       const bytes = powerCut ? file.afterPowerCut(chance) : file.bytes
       if (bytes === undefined) return
-      const left = after.put(path, bytes)
-      if (!powerCut) left.durable = file.durable
+      if (powerCut) after.put(path, bytes)
+      else after.files.set(path, file.left())
     }
     for (const [path, file] of this.files) take(path, file)
     for (const [path, file] of this.#removed)
@@ -230,7 +240,6 @@ export class FakeDisk implements FileSystem {
     this.#check('replace', path)
     await this.overwrite(`${path}.new`, bytes)
     await this.rename(`${path}.new`, path)
-    this.#removed.clear()
   }
 
   /** It lasts: the folder is synced with it. */
@@ -244,11 +253,18 @@ export class FakeDisk implements FileSystem {
 
   async remove(path: string): Promise<void> {
     this.#check('remove', path)
-    if (this.step) await this.step('remove', path)
     const file = this.files.get(path)
     if (file === undefined) return
     this.files.delete(path)
     this.#removed.set(path, file)
+    if (this.step) await this.step('remove', path)
+    this.#removed.delete(path)
+  }
+
+  async sync(path: string): Promise<void> {
+    const file = this.files.get(path)
+    if (file === undefined) throw new Error(`there is no ${path}`)
+    await this.#sync(path, file)
   }
 
   async #sync(path: string, file: FakeFile): Promise<void> {
