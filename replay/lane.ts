@@ -58,7 +58,7 @@ export class Lane {
   readonly topic: string
   readonly queueId: number
   readonly queue = new PlaceQueue()
-  /** Offsets below this were released. */
+  /** Offsets below this were released, in this epoch: an older one's may have been higher. */
   releasedEnd = 0
   readonly #context: LaneContext
   readonly #stamper: Stamper
@@ -126,7 +126,6 @@ export class Lane {
 
   /** A place from before this start, in any order. It is counted already. */
   restore(place: Place, epoch: number, isLate: boolean): void {
-    this.releasedEnd = Math.max(this.releasedEnd, place.queueOffset + 1)
     if (isLate) this.expectLate(epoch, place.queueOffset)
     this.queue.insert(place, epoch)
   }

@@ -19,6 +19,8 @@ export interface ModelQueue {
   queueId: number
   minOffset: number
   nextOffset: number
+  /** The highest that it ever had. */
+  highestEnd: number
   records: LogRecord[]
 }
 
@@ -58,7 +60,7 @@ export class CommitLog {
   makeTopic(topic: string, queues: number): void {
     this.topics.set(
       topic,
-      Array.from({ length: queues }, (_, queueId) => ({ topic, queueId, minOffset: 0, nextOffset: 0, records: [] })),
+      Array.from({ length: queues }, (_, queueId) => ({ topic, queueId, minOffset: 0, nextOffset: 0, highestEnd: 0, records: [] })),
     )
   }
 
@@ -76,6 +78,7 @@ export class CommitLog {
       storeTimestamp,
       preparedTransactionOffset: 0,
     }
+    queue.highestEnd = Math.max(queue.highestEnd, queue.nextOffset)
     const encoded = encodeStored(stored)
     const record: LogRecord = { ...stored, encoded, end: this.end + encoded.length }
     this.end = record.end

@@ -67,6 +67,7 @@ export class GatewayProcess implements Host {
   readonly #options: GatewayOptions
   readonly #ordinals = new Map<string, number>()
   readonly #addresses = new Set<string>()
+  readonly #counted = new Set<SourceBroker>()
   #soon: (() => void)[] = []
   #waiting: (() => void)[] = []
   #blockedUntil = 0
@@ -162,9 +163,8 @@ export class GatewayProcess implements Host {
   async learn(name: string, address: string): Promise<void> {
     const ordinal = this.#ordinals.get(name) ?? this.#ordinals.size
     this.#ordinals.set(name, ordinal)
-    const isNew = !this.replay.brokers.has(name)
     const broker = await this.replay.broker(name, this.#source.name, ordinal, address)
-    if (isNew) this.#count(broker)
+    if (!this.#counted.has(broker)) this.#count(broker)
     if (this.#addresses.has(address)) return
     this.#addresses.add(address)
     this.#network.listen(listenerFor(address), this, end => this.#accept(end, broker, address))
@@ -276,6 +276,7 @@ export class GatewayProcess implements Host {
   }
 
   #count(broker: SourceBroker): void {
+    this.#counted.add(broker)
     const { account } = broker
     const skipped = Object.values(account.totals.skipped).reduce((sum, count) => sum + count, 0)
     this.skippedAtStart += skipped

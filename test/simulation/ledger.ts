@@ -38,6 +38,7 @@ export interface SourceCopy {
 
 export class Ledger {
   readonly messages: Message[] = []
+  readonly #places = new Map<string, number>()
   #stored = 0
 
   add(message: Omit<Message, 'number' | 'body' | 'told' | 'unknown' | 'toldAt' | 'born' | 'atSource'>, size: number) {
@@ -54,9 +55,24 @@ export class Ledger {
   }
 
   storedAtSource(host: string, records: readonly LogRecord[]): void {
-    for (const { body, queueId, queueOffset: offset, commitLogOffset: position } of records)
-      this.of(body)?.atSource.push({ host, queueId, offset, position, order: this.#stored++ })
+    for (const { body, queueId, queueOffset: offset, commitLogOffset: position } of records) {
+      const message = this.of(body)
+      if (message === undefined) continue
+      const copy = { host, queueId, offset, position, order: this.#stored++ }
+      message.atSource.push(copy)
+      const place = placeText(message, copy)
+      this.#places.set(place, this.at(place) + 1)
+    }
   }
+
+  /** How many messages the source has had at a place, one after the other, or on two brokers. */
+  at(place: string): number {
+    return this.#places.get(place) ?? 0
+  }
+}
+
+export function placeText({ topic }: Message, { queueId, offset }: SourceCopy): string {
+  return `${topic} q${queueId}:${offset}`
 }
 
 function illegalMark(illegal: boolean): string {

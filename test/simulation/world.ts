@@ -231,6 +231,15 @@ export class World {
     this.disk.capacity = Number.POSITIVE_INFINITY
   }
 
+  /** Others write to the source until its queues are as long as they were before they lost their tails. */
+  growSource(): void {
+    for (const broker of this.source.brokers.values())
+      for (const queues of broker.log.topics.values())
+        for (const { topic, queueId, nextOffset, highestEnd } of queues)
+          for (let offset = nextOffset; offset < highestEnd; offset++)
+            broker.storeStranger(topic, queueId, Buffer.from('stranger'), Buffer.from(`UNIQ_KEY\u0001GROWS${offset}\u0002`))
+  }
+
   #startBroker(broker: ModelBroker): void {
     // One whose name has moved stays away.
     if (broker.isUp || !(this.source.all.includes(broker) || this.remote.all.includes(broker))) return
@@ -259,7 +268,7 @@ export class World {
     }
     this.#postponed = false
     while (gateway.runSoon()) await drained()
-    if (gateway.alive && this.#isServing) this.#checkSum()
+    if (gateway.alive && this.#isServing && this.#problems.length === 0) this.#checkSum()
   }
 
   #checkSum(): void {
