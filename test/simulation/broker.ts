@@ -11,15 +11,15 @@ import {
   type ExtValue,
   encodeFrame,
   type Frame,
-  findProperty,
   Framer,
+  findProperty,
   RequestCode,
   ResponseCode,
   readSendRequest,
   type SendRequest,
 } from '../../codec/index.ts'
 import type { Random } from '../support/random.ts'
-import { CommitLog, type LogRecord } from './commit-log.ts'
+import type { CommitLog, LogRecord } from './commit-log.ts'
 import type { End, Host, Network } from './network.ts'
 import { Producers } from './producers.ts'
 
@@ -32,6 +32,8 @@ export type SendFault =
   | { kind: 'silent'; stores: boolean }
   /** The connection is gone, before it is stored or instead of its answer. */
   | { kind: 'broken'; stores: boolean }
+  /** Stored at once, as ever, and answered only then: its flush, or its slave, is late. */
+  | { kind: 'slow'; ms: number }
   /** Executed only then. */
   | { kind: 'late'; ms: number }
 
@@ -71,6 +73,10 @@ export class ModelBroker implements Host {
   /** Requests that are refused, by code. */
   readonly refuses = new Map<number, Answer>()
   isUp = false
+  /** Milliseconds until what is stored is readable, where it is to be exact. */
+  dispatchLag: number | undefined
+  /** The same until a send is executed. */
+  executionLag: number | undefined
   readonly #network: Network
   readonly #chance: Random
   #stalledUntil = 0
@@ -199,7 +205,7 @@ export class ModelBroker implements Host {
     const oneway = frame.head.isOneway
     const fault = this.armed.shift()
     const { executionMost, isIllegal, say } = this.options
-    let wait = this.#chance.next() ** 3 * executionMost
+    let wait = this.executionLag ?? this.#chance.next() ** 3 * executionMost
     const members: BatchMember[] = batch ? decodeBatch(frame.body) : [{ flag, properties, body: frame.body }]
     const what = `${topic} q${queueId} ${members.map(({ body }) => body.toString('latin1', 0, 24)).join(' ')}`
     if (fault?.kind === 'late') wait += fault.ms
@@ -214,7 +220,8 @@ export class ModelBroker implements Host {
       }
       if (fault?.kind === 'silent' && !fault.stores) return say(this.name, `never answers ${what}, not stored`)
       const queues = this.log.topics.get(topic)
-      if (queues === undefined) return answer({ code: ResponseCode.TOPIC_NOT_EXIST, remark: `topic[${topic}] not exist` })
+      if (queues === undefined)
+        return answer({ code: ResponseCode.TOPIC_NOT_EXIST, remark: `topic[${topic}] not exist` })
       if (queueId >= queues.length) return answer({ code: 1, remark: `request queueId[${queueId}] is illegal` })
       if (members.some(({ body }) => isIllegal(body))) {
         say(this.name, `finds illegal: ${what}`)
@@ -232,7 +239,10 @@ export class ModelBroker implements Host {
       const [first] = records as [LogRecord]
       const last = records.at(-1)!
       this.#dispatchLater(last.end)
-      say(this.name, `stores ${what} at q${id}:${first.queueOffset}${batch ? ` to ${last.queueOffset}` : ''} (log ${first.commitLogOffset})${end.isClosed ? ', its connection gone' : ''}`)
+      say(
+        this.name,
+        `stores ${what} at q${id}:${first.queueOffset}${batch ? ` to ${last.queueOffset}` : ''} (log ${first.commitLogOffset})${end.isClosed ? ', its connection gone' : ''}`,
+      )
       this.options.stored(this, records, end.to)
       if (fault?.kind === 'silent') return say(this.name, `does not answer ${what}`)
       if (fault?.kind === 'broken') {
@@ -242,20 +252,28 @@ export class ModelBroker implements Host {
       if (oneway) return
       const code = fault?.kind === 'stored' ? fault.code : 0
       if (code !== 0) say(this.name, `answers code ${code} to ${what}, which is stored`)
-      answer({
+      const delay = fault?.kind === 'slow' ? fault.ms : 0
+      if (delay > 0) say(this.name, `answers ${what} ${delay} ms later`)
+      const reply = {
         code,
         ...(fault?.kind === 'stored' && { remark: fault.remark }),
         ext: [
           ['msgId', records.map(record => msgId(record.commitLogOffset)).join(',')],
           ['queueId', id],
           ['queueOffset', first.queueOffset],
-        ],
-      })
+        ] as const,
+      }
+      if (delay > 0) this.#later(delay, () => answer(reply))
+      else answer(reply)
     })
   }
 
   /** A delayed message is in a topic of the broker's own until it is due; it is never due here. */
-  #delay({ queueId, sysFlag, flag, bornTimestamp, properties }: SendRequest, body: Buffer, answer: (answer: Answer) => void) {
+  #delay(
+    { queueId, sysFlag, flag, bornTimestamp, properties }: SendRequest,
+    body: Buffer,
+    answer: (answer: Answer) => void,
+  ) {
     if (!this.log.topics.has(DELAYS)) this.log.makeTopic(DELAYS, 18)
     const now = Math.floor(this.#network.clock.now())
     const message = { topic: DELAYS, queueId: 2, sysFlag, flag, bornTimestamp, properties, body }
@@ -293,7 +311,7 @@ export class ModelBroker implements Host {
 
   #dispatchLater(end: number): void {
     const { dispatchMost, flushMost } = this.options
-    this.#later(this.#chance.next() ** 3 * dispatchMost, () => {
+    this.#later(this.dispatchLag ?? this.#chance.next() ** 3 * dispatchMost, () => {
       this.log.dispatched = Math.max(this.log.dispatched, Math.min(end, this.log.end))
     })
     this.#later(this.#chance.next() * flushMost, () => {

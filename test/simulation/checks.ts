@@ -2,12 +2,15 @@
 // at the remote. It reads the gateway's account and its log only to know what it says was lost.
 
 import { decodeProperties, decodeStamp, findProperty, STAMP_PROPERTY } from '../../codec/index.ts'
-import type { LogRecord } from './commit-log.ts'
+import type { CommitLog, LogRecord } from './commit-log.ts'
 import { type Message, placeText } from './ledger.ts'
 import type { World } from './world.ts'
 
 /** From the ack to the sync of its place, beside what the disk takes: this is what a power cut may take. */
 const SYNC_DELAY = 100
+
+/** Milliseconds within which a stall has been over, and synced, for sure. */
+const STALL_MOST = 20_000
 
 interface RemoteCopy {
   record: LogRecord
@@ -29,21 +32,26 @@ export function judge(world: World): void {
 
 function copiesAtRemote(world: World): Map<number, RemoteCopy[]> {
   const copies = new Map<number, RemoteCopy[]>()
-  for (const broker of world.remote.brokers.values())
-    for (const queues of broker.log.topics.values())
-      for (const { topic, queueId, records } of queues)
-        for (const record of records) {
-          const message = world.ledger.of(record.body)
-          if (message === undefined) {
-            if (record.body.toString() !== 'stranger') world.problem(`a message at the remote is nobody's`)
-            continue
-          }
-          if (message.topic !== topic) world.problem(`m${message.number} is in ${topic}, not in ${message.topic}`)
-          const list = copies.get(message.number) ?? []
-          list.push({ record, queue: `${broker.options.name} ${topic} q${queueId}` })
-          copies.set(message.number, list)
-        }
+  for (const { log, options } of world.remote.brokers.values())
+    for (const record of [...log.expired, ...inQueues(log)]) {
+      const { topic, queueId, queueOffset } = record
+      const message = world.ledger.of(record.body)
+      if (message === undefined) {
+        if (findProperty(record.properties, STAMP_PROPERTY) !== undefined)
+          world.problem(`INVENTED: ${topic} q${queueId}:${queueOffset} is a stranger's, with our stamp`)
+        continue
+      }
+      if (message.topic !== topic) world.problem(`m${message.number} is in ${topic}, not in ${message.topic}`)
+      const list = copies.get(message.number) ?? []
+      list.push({ record, queue: `${options.name} ${topic} q${queueId}` })
+      copies.set(message.number, list)
+    }
   return copies
+}
+
+/** What its queues have: a topic that was made anew has nothing of the old one. */
+function inQueues({ topics }: CommitLog): LogRecord[] {
+  return [...topics.values()].flatMap(queues => queues.flatMap(({ records }) => records))
 }
 
 function judgeCount(
@@ -67,7 +75,8 @@ function judgeCount(
   const losses = atSource.flatMap(copy => lost.get(placeText(message, copy)) ?? [])
   // A message that lost its offset to this one may be meant.
   const shared = atSource.some(copy => world.ledger.at(placeText(message, copy)) > 1)
-  if (!shared && there.length + losses.length > told + unknown) world.problem(`${name} counts as lost, and is at the remote: ${where}`)
+  if (!shared && there.length + losses.length > told + unknown)
+    world.problem(`${name} counts as lost, and is at the remote: ${where}`)
   if (there.length + losses.length >= told) return
   if (letters.has(number)) {
     if (!isWithIllegal(world, message)) world.problem(`${name} is a dead letter, and nothing is wrong with it`)
@@ -90,8 +99,16 @@ function isExcused(world: World, message: Message): boolean {
   if (message.atSource.some(copy => world.unsaved.has(placeText(message, copy)))) return true
   const cuts = world.happened.get('power cut') ?? []
   const failures = world.happened.get('disk') ?? []
+  // A write that stalls keeps the sync waiting, too.
+  const stalls = world.happened.get('disk stall') ?? []
   return message.toldAt.some(at =>
-    cuts.some(cut => at <= cut && (cut - at < window || failures.some(failure => failure <= cut))),
+    cuts.some(
+      cut =>
+        at <= cut &&
+        (cut - at < window ||
+          failures.some(failure => failure <= cut) ||
+          stalls.some(stall => stall <= cut && cut - stall < STALL_MOST)),
+    ),
   )
 }
 
@@ -109,6 +126,10 @@ function judgeContent(world: World, message: Message, record: LogRecord): void {
   const stamp = text === undefined ? undefined : decodeStamp(text)
   if (stamp === undefined) return world.problem(`${name} has no stamp`)
   if (!message.born.includes(stamp.bornTimestamp)) world.problem(`ALTERED: ${name} was born at ${stamp.bornTimestamp}`)
+  if (!message.atSource.some(({ queueId, offset }) => queueId === stamp.queueId && offset === stamp.queueOffset))
+    world.problem(
+      `ALTERED: ${name} is stamped q${stamp.queueId}:${stamp.queueOffset}, and was never there at the source`,
+    )
   const { bornTimestampTolerance } = world.setup
   if (!message.born.some(born => Math.abs(born - record.bornTimestamp) <= bornTimestampTolerance))
     world.problem(`ALTERED: ${name} was born at ${message.born}, and at the remote at ${record.bornTimestamp}`)
@@ -141,8 +162,12 @@ function judgeOrder(world: World, copies: ReadonlyMap<number, readonly RemoteCop
     moved += out
     if (out > 0) examples.push(`${key}: ${list.map(({ number }) => `m${number}`).join(' ')}`)
   }
+  if (world.reordered > 0 && world.givenUp === 0)
+    world.problem(`ORDER: ${world.reordered} messages are counted as reordered, and no send was given up`)
   if (moved > world.reordered)
-    world.problem(`ORDER: ${moved} messages are out of order, ${world.reordered} are counted so: ${examples.join('; ')}`)
+    world.problem(
+      `ORDER: ${moved} messages are out of order, ${world.reordered} are counted so: ${examples.join('; ')}`,
+    )
 }
 
 /** Length of the longest rising part. */
@@ -168,7 +193,11 @@ function judgeAccount(
     const { lost } = account.totals
     replicated += account.totals.replicated
     for (const [cause, count] of Object.entries(lost))
-      if (count > 0 && !world.happened.has(happenedFor[cause] ?? '') && !(cause === 'journal' && world.happened.has('disk')))
+      if (
+        count > 0 &&
+        !world.happened.has(happenedFor[cause] ?? '') &&
+        !(cause === 'journal' && world.happened.has('disk'))
+      )
         world.problem(`${count} messages count as lost, cause ${cause}, and that did not happen`)
   }
   for (const [place, cause] of said)

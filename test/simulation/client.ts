@@ -41,6 +41,8 @@ export class ModelClient implements Host {
   readonly #out = new Map<number, Sending>()
   #unsent: Sending[] = []
   #isOver = false
+  /** It uses one opaque for all. */
+  repeatsOpaque = false
 
   constructor(
     name: string,
@@ -147,7 +149,7 @@ export class ModelClient implements Host {
   }
 
   #write(end: End, sending: Sending): void {
-    const opaque = this.#opaque++
+    const opaque = this.repeatsOpaque ? 7 : this.#opaque++
     const { messages, queueId, oneway } = sending
     const born = Math.floor(this.#clock.now())
     // Unknown until it is told.

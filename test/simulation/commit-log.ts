@@ -31,6 +31,7 @@ export type NewMessage = Pick<
 
 export class CommitLog {
   records: LogRecord[] = []
+  readonly expired: LogRecord[] = []
   min: number
   end: number
   /** What is behind this can be read by queue. */
@@ -60,7 +61,14 @@ export class CommitLog {
   makeTopic(topic: string, queues: number): void {
     this.topics.set(
       topic,
-      Array.from({ length: queues }, (_, queueId) => ({ topic, queueId, minOffset: 0, nextOffset: 0, highestEnd: 0, records: [] })),
+      Array.from({ length: queues }, (_, queueId) => ({
+        topic,
+        queueId,
+        minOffset: 0,
+        nextOffset: 0,
+        highestEnd: 0,
+        records: [],
+      })),
     )
   }
 
@@ -107,7 +115,8 @@ export class CommitLog {
   /** Offset behind the newest that can be read. */
   readableEnd(queue: ModelQueue): number {
     let end = queue.nextOffset
-    for (let at = queue.records.length - 1; at >= 0 && queue.records[at]!.commitLogOffset >= this.dispatched; at--) end--
+    for (let at = queue.records.length - 1; at >= 0 && queue.records[at]!.commitLogOffset >= this.dispatched; at--)
+      end--
     return end
   }
 
@@ -132,6 +141,7 @@ export class CommitLog {
 
   /** Forgets what is before a position. */
   expire(position: number): void {
+    this.expired.push(...this.records.filter(({ commitLogOffset }) => commitLogOffset < position))
     this.records = this.records.filter(({ commitLogOffset }) => commitLogOffset >= position)
     this.min = this.records[0]?.commitLogOffset ?? this.end
     for (const queues of this.topics.values())

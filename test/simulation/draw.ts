@@ -18,12 +18,20 @@ export function drawSchedule(seed: number, faults: ReadonlySet<FaultName>): Sche
   const all = Object.entries(faultKinds) as [FaultName, FaultKind][]
   const total = all.reduce((sum, [, { weight }]) => sum + weight, 0)
   for (let count = mix.integer(0, FAULTS_MOST); count > 0; count--) {
-    let at = mix.next() * total
-    const [fault, kind] = all.find(([, { weight }]) => (at -= weight) < 0)!
+    const [fault, kind] = weighted(all, mix.next() * total)
     const step = { at: mix.integer(0, length), fault, ...kind.draw(stream(seed, `${fault} ${count}`), setup) }
     if (names.includes(fault)) steps.push(step)
   }
   return { setup, steps: steps.sort((one, other) => one.at - other.at) }
+}
+
+function weighted(kinds: readonly [FaultName, FaultKind][], at: number): [FaultName, FaultKind] {
+  let sum = 0
+  for (const entry of kinds) {
+    sum += entry[1].weight
+    if (at < sum) return entry
+  }
+  return kinds.at(-1)!
 }
 
 function drawSetup(seed: number, random: Random): Setup {

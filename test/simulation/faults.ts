@@ -40,9 +40,22 @@ export const faultKinds = {
     weight: 3,
     draw: random => ({ do: 'arm', side: 'source', broker: random.integer(0, 1), faults: some(random, late) }),
   },
+  'source answers slowly': {
+    weight: 4,
+    draw: random => ({ do: 'arm', side: 'source', broker: random.integer(0, 1), faults: some(random, slow) }),
+  },
+  'remote answers slowly': {
+    weight: 2,
+    draw: random => ({ do: 'arm', side: 'remote', broker: random.integer(0, 1), faults: some(random, slow) }),
+  },
   'source stalls': {
     weight: 2,
-    draw: random => ({ do: 'stall', side: 'source', broker: random.integer(0, 1), forMs: random.pick([300, 4_000, 14_000]) }),
+    draw: random => ({
+      do: 'stall',
+      side: 'source',
+      broker: random.integer(0, 1),
+      forMs: random.pick([300, 4_000, 14_000]),
+    }),
   },
   'source restarts': {
     weight: 2,
@@ -68,7 +81,13 @@ export const faultKinds = {
   },
   'source refuses reading back': {
     weight: 1,
-    draw: random => ({ do: 'refuse', side: 'source', broker: random.integer(0, 1), code: 11, forMs: random.integer(500, 9_000) }),
+    draw: random => ({
+      do: 'refuse',
+      side: 'source',
+      broker: random.integer(0, 1),
+      code: 11,
+      forMs: random.integer(500, 9_000),
+    }),
   },
   strangers: {
     weight: 3,
@@ -99,12 +118,19 @@ export const faultKinds = {
   },
   'remote stalls': {
     weight: 2,
+    waitsFor:
+      'settling 2 and 3: with the gateway killed meanwhile, what it had received is executed after it has answered',
     draw: random => ({ do: 'stall', side: 'remote', broker: random.integer(0, 1), forMs: random.integer(100, 4_000) }),
   },
   'remote is frozen': {
     weight: 2,
     waitsFor: 'settling 2 and 3: what it had received is executed after it has answered a question',
-    draw: random => ({ do: 'stall', side: 'remote', broker: random.integer(0, 1), forMs: random.integer(10_000, 40_000) }),
+    draw: random => ({
+      do: 'stall',
+      side: 'remote',
+      broker: random.integer(0, 1),
+      forMs: random.integer(10_000, 40_000),
+    }),
   },
   'remote restarts': {
     weight: 3,
@@ -193,7 +219,9 @@ export const faultKinds = {
     weight: 4,
     draw: random => ({
       do: 'disk fault',
-      operations: random.pick([['append'], ['append', 'create'], ['overwrite'], ['append', 'create', 'overwrite', 'read']] as const).slice() as never,
+      operations: random
+        .pick([['append'], ['append', 'create'], ['overwrite'], ['append', 'create', 'overwrite', 'read']] as const)
+        .slice() as never,
       probability: random.pick([0.1, 0.5, 1]),
       torn: random.chance(0.5),
       code: random.pick(['EIO', 'ENOSPC'] as const),
@@ -213,7 +241,11 @@ export const faultKinds = {
   },
   'disk is full': {
     weight: 3,
-    draw: random => ({ do: 'disk full', roomBytes: random.pick([0, 30, 400, 2_000]), forMs: random.integer(100, 6_000) }),
+    draw: random => ({
+      do: 'disk full',
+      roomBytes: random.pick([0, 30, 400, 2_000]),
+      forMs: random.integer(100, 6_000),
+    }),
   },
   'disk stalls': {
     weight: 2,
@@ -259,6 +291,10 @@ function storedWith(random: Random): SendFault {
 
 function noAnswer(random: Random): SendFault {
   return { kind: random.pick(['silent', 'broken'] as const), stores: random.chance(0.5) }
+}
+
+function slow(random: Random): SendFault {
+  return { kind: 'slow', ms: random.pick([5, 50, 900, 4_000, 14_000]) }
 }
 
 function late(random: Random): SendFault {

@@ -26,6 +26,8 @@ export interface GatewayOptions {
   say(who: string, what: string): void
   /** Messages are taken over, or skipped, at their ack, or their places are written. */
   counted(kind: 'acked' | 'skipped' | 'written', count: number): void
+  /** A send is waited for no longer. */
+  givenUp(): void
   /** A message is acked whose place could not be written. */
   unsaved(place: string): void
 }
@@ -55,6 +57,8 @@ export class GatewayProcess implements Host {
   reorderedAtStart = 0
   /** Disk operations until it dies; undefined: it does not. */
   diesAtOperation: number | undefined
+  /** Of these only. */
+  diesAtOnly: DiskOperation | undefined
   dies: () => void = () => {}
   diskFault: DiskFault | undefined
   /** Milliseconds that the next disk operation takes. */
@@ -283,6 +287,15 @@ export class GatewayProcess implements Host {
     this.ackedAtStart += account.acked - skipped
     this.reorderedAtStart += account.totals.reordered
     const { acked, skipped: skip } = broker
+    const { forwarded } = broker
+    broker.forwarded = send => {
+      const { givenUp } = send
+      send.givenUp = send => {
+        this.#options.givenUp()
+        givenUp?.(send)
+      }
+      forwarded.call(broker, send)
+    }
     let unwritten: string[] = []
     broker.acked = (topic, queueId, message) => {
       if (this.alive) {
@@ -331,6 +344,7 @@ export class GatewayProcess implements Host {
 
   #countOperation(operation: DiskOperation, path: string): void {
     if (this.diesAtOperation === undefined || !this.alive) return
+    if (this.diesAtOnly !== undefined && operation !== this.diesAtOnly) return
     if (this.diesAtOperation-- > 0) return
     this.#options.say(this.name, `dies before ${operation} of ${path}`)
     this.dies()

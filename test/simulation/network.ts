@@ -55,6 +55,8 @@ export class Network {
   readonly #listeners = new Map<string, { host: Host; accept: (end: End) => void }>()
   readonly #partitions = new Set<string>()
   readonly ends = new Set<End>()
+  /** Milliseconds after a partition until a kernel sends again for a process that has ended, where it is to be exact. */
+  retransmission: number | undefined
   #parked: End[] = []
 
   constructor(clock: FakeClock, options: NetworkOptions, chance: Random) {
@@ -282,7 +284,8 @@ export class End {
 
   /** The way is open again. */
   resend(): void {
-    const late = this.#closed ? this.#network.chance.next() * RETRANSMISSION_MOST : this.#network.latency
+    const { chance, latency, retransmission } = this.#network
+    const late = this.#closed ? (retransmission ?? chance.next() * RETRANSMISSION_MOST) : latency
     for (const item of this.#out) item.at = Math.max(item.at, this.#network.clock.now() + late)
     this.#pumping = false
     this.#pump()

@@ -8,7 +8,10 @@ const TRIES = 600
 
 /** What kind of failure it is: the problem without its numbers. */
 export function kindOf(problem: string): string {
-  return problem.replace(/[^A-Za-z ]/g, '').replace(/\b[mq]\b/g, '').slice(0, 24)
+  return problem
+    .replace(/[^A-Za-z ]/g, '')
+    .replace(/\b[mq]\b/g, '')
+    .slice(0, 24)
 }
 
 export async function shrink(schedule: Schedule): Promise<Schedule> {

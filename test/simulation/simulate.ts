@@ -38,7 +38,7 @@ export async function finish(world: World): Promise<void> {
   world.endFaults()
   if (!(await world.until(world.now + STUCK, () => world.isServing && clients.every(({ waiting }) => waiting === 0))))
     return world.problem('STUCK: the gateway does not serve, or clients wait')
-  if (SOURCE_GROWS) world.growSource()
+  if (SOURCE_GROWS && !world.setup.sourceStaysShort) world.growSource()
   const isDone = () =>
     world.isServing && world.gateway.brokers.every(({ account }) => account.queued + account.inGap === 0)
   if (!(await world.until(world.now + STUCK, isDone))) return stuck(world)
@@ -91,7 +91,8 @@ async function startAgain(world: World): Promise<void> {
   const before = records()
   world.gatewayEnds()
   world.startGateway()
-  if (!(await world.until(world.now + STUCK, () => world.isServing))) return world.problem('STUCK: it does not start again')
+  if (!(await world.until(world.now + STUCK, () => world.isServing)))
+    return world.problem('STUCK: it does not start again')
   await world.pass(5_000)
   if (records() !== before) world.problem(`a new start sends ${records() - before} messages again`)
   const waiting = world.gateway.brokers.reduce((sum, { account }) => sum + account.queued + account.inGap, 0)

@@ -31,7 +31,7 @@ export type Act =
   | { do: 'name server away'; side: Side; forMs: number }
   | { do: 'kill'; downMs: number }
   | { do: 'power cut'; downMs: number; with: Side[] }
-  | { do: 'die at disk operation'; operations: number; downMs: number; powerCut: boolean }
+  | { do: 'die at disk operation'; operations: number; downMs: number; powerCut: boolean; only?: DiskOperation }
   | { do: 'restart' }
   | {
       do: 'disk fault'
@@ -67,6 +67,10 @@ export interface Setup {
   bodyMemory: number
   bornTimestampTolerance: number
   sendGiveUpTimeout: number
+  /** A power cut leaves what was synced and nothing else; any part of the rest otherwise. */
+  harshPowerCut?: boolean
+  /** A source that lost its tail is not written to by others at the end. */
+  sourceStaysShort?: boolean
 }
 
 export interface Schedule {

@@ -45,6 +45,8 @@ export class World {
   written = 0
   /** Counted as reordered by all processes together. */
   reordered = 0
+  /** Sends that were waited for no longer. */
+  givenUp = 0
   /** Places that were acked while the disk failed, as it was said: they are in memory only. */
   readonly unsaved = new Set<string>()
   readonly logs: FakeLog[] = []
@@ -59,11 +61,7 @@ export class World {
     this.history = new History(() => this.clock.now())
     const { seed, latency, cutsChunks, highWater, lateBytes } = setup
     this.#chance = stream(seed, 'world')
-    this.network = new Network(
-      this.clock,
-      { latency, cutsChunks, highWater, lateBytes },
-      stream(seed, 'network'),
-    )
+    this.network = new Network(this.clock, { latency, cutsChunks, highWater, lateBytes }, stream(seed, 'network'))
     this.source = this.#cluster('source', 'paris', setup.sourceBrokers)
     this.remote = this.#cluster('remote', 'rome', setup.remoteBrokers)
     const brokers = [...this.source.brokers.keys()]
@@ -142,6 +140,9 @@ export class World {
         counted: (kind, count) => {
           this[kind] += count
         },
+        givenUp: () => {
+          this.givenUp++
+        },
         unsaved: place => void this.unsaved.add(place),
       },
     )
@@ -193,7 +194,7 @@ export class World {
     this.#isServing = false
     this.history.say('gateway', powerCut ? 'POWER CUT' : 'KILLED')
     if (powerCut) this.did('power cut')
-    this.disk = this.disk.afterCrash(powerCut, this.#chance)
+    this.disk = this.disk.afterCrash(powerCut, this.setup.harshPowerCut ? undefined : this.#chance)
     for (const side of also)
       for (const broker of this[side].brokers.values()) {
         const lost = broker.stop(broker.log.flushed)
@@ -237,7 +238,12 @@ export class World {
       for (const queues of broker.log.topics.values())
         for (const { topic, queueId, nextOffset, highestEnd } of queues)
           for (let offset = nextOffset; offset < highestEnd; offset++)
-            broker.storeStranger(topic, queueId, Buffer.from('stranger'), Buffer.from(`UNIQ_KEY\u0001GROWS${offset}\u0002`))
+            broker.storeStranger(
+              topic,
+              queueId,
+              Buffer.from('stranger'),
+              Buffer.from(`UNIQ_KEY\u0001GROWS${offset}\u0002`),
+            )
   }
 
   #startBroker(broker: ModelBroker): void {
@@ -360,6 +366,7 @@ export class World {
       case 'die at disk operation':
         this.gateway.dies = () => this.#died(act.powerCut, act.downMs)
         this.gateway.diesAtOperation = act.operations
+        this.gateway.diesAtOnly = act.only
         return
       case 'restart':
         return this.#restart()
@@ -367,6 +374,7 @@ export class World {
       case 'disk full':
         return this.#breakDisk(act)
       case 'disk stall':
+        this.did('disk stall')
         this.gateway.diskStall = act.ms
     }
   }

@@ -94,7 +94,7 @@ class FakeFile {
     const { bytes } = this
     const synced = this.synced
     const reached = Math.max(synced, bytes.length)
-    const cut = Math.min(bytes.length, chance.integer(sectorOf(synced), sectorOf(reached) + 1) * SECTOR_BYTES)
+    const cut = Math.max(synced, chance.integer(sectorOf(synced), sectorOf(reached) + 1) * SECTOR_BYTES)
     switch (chance.integer(0, 3)) {
       case 0:
         return this.durable
