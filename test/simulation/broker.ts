@@ -394,7 +394,7 @@ export class ModelBroker implements Host {
     if (offset === end) return answer(ResponseCode.PULL_NOT_FOUND, offset)
     const atMost = Math.min(most, this.#chance.chance(0.1) ? 8 : 32)
     const from = queue.records.findIndex(({ queueOffset }) => queueOffset >= offset)
-    const records = queue.records.slice(from, from + Math.min(atMost, end - offset))
+    const records = atMostBytes(queue.records.slice(from, from + Math.min(atMost, end - offset)))
     if (records.length === 0) return answer(ResponseCode.PULL_RETRY_IMMEDIATELY, end)
     return answer(ResponseCode.SUCCESS, records.at(-1)!.queueOffset + 1, records)
   }
@@ -404,6 +404,17 @@ const DELAYS = 'SCHEDULE_TOPIC_XXXX'
 
 /** MSG_REGION and TRACE_ON, as SendMessageProcessor adds them. */
 const ADDED = Buffer.from('MSG_REGION\u0001DefaultRegion\u0002TRACE_ON\u0001true\u0002')
+
+/** maxTransferBytesOnMessageInMemory of a broker. */
+const PULL_BYTES_MOST = 256 * 1024
+
+function atMostBytes(records: readonly LogRecord[]): LogRecord[] {
+  let bytes = 0
+  return records.filter(({ encoded }, index) => {
+    bytes += encoded.length
+    return index === 0 || bytes <= PULL_BYTES_MOST
+  })
+}
 
 function msgId(position: number): string {
   return `7F00000100002A9F${position.toString(16).toUpperCase().padStart(16, '0')}`

@@ -189,9 +189,9 @@ function judgeAccount(
   let there = 0
   for (const list of copies.values()) there += list.length
   let replicated = 0
-  for (const { account } of world.gateway.brokers) {
-    const { lost } = account.totals
-    replicated += account.totals.replicated
+  for (const { totals } of world.gateway.accounts) {
+    const { lost } = totals
+    replicated += totals.replicated
     for (const [cause, count] of Object.entries(lost))
       if (
         count > 0 &&

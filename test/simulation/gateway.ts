@@ -7,8 +7,14 @@
 import { TopicPolicy } from '../../proxy/policy.ts'
 import { Session } from '../../proxy/session.ts'
 import type { Connection, ConnectionEvents } from '../../replay/dial.ts'
-import type { Address, Environment, Log } from '../../replay/index.ts'
-import { Replay, type SourceBroker } from '../../replay/index.ts'
+import {
+  type Account,
+  type Address,
+  type Environment,
+  type Log,
+  Replay,
+  type SourceBroker,
+} from '../../replay/index.ts'
 import { DiskError, type DiskOperation, type FakeDisk } from '../support/fake-disk.ts'
 import { type FakeClock, FakeLog } from '../support/fake-environment.ts'
 import type { Random } from '../support/random.ts'
@@ -120,6 +126,16 @@ export class GatewayProcess implements Host {
 
   get brokers(): SourceBroker[] {
     return [...this.replay.brokers.values()]
+  }
+
+  /** All that the simulator asks of accounts goes through here. */
+  get accounts(): Account[] {
+    return this.brokers.map(({ account }) => account)
+  }
+
+  /** Messages that are acked and not done. */
+  get waiting(): number {
+    return this.accounts.reduce((sum, { queued, inGap }) => sum + queued + inGap, 0)
   }
 
   now(): number {

@@ -39,8 +39,7 @@ export async function finish(world: World): Promise<void> {
   if (!(await world.until(world.now + STUCK, () => world.isServing && clients.every(({ waiting }) => waiting === 0))))
     return world.problem('STUCK: the gateway does not serve, or clients wait')
   if (SOURCE_GROWS && !world.setup.sourceStaysShort) world.growSource()
-  const isDone = () =>
-    world.isServing && world.gateway.brokers.every(({ account }) => account.queued + account.inGap === 0)
+  const isDone = () => world.isServing && world.gateway.waiting === 0
   if (!(await world.until(world.now + STUCK, isDone))) return stuck(world)
   // What was given up may still be answered; a slot is written.
   await world.pass(16_000)
@@ -95,7 +94,6 @@ async function startAgain(world: World): Promise<void> {
     return world.problem('STUCK: it does not start again')
   await world.pass(5_000)
   if (records() !== before) world.problem(`a new start sends ${records() - before} messages again`)
-  const waiting = world.gateway.brokers.reduce((sum, { account }) => sum + account.queued + account.inGap, 0)
-  if (waiting !== 0) world.problem(`after a new start ${waiting} messages wait`)
+  if (world.gateway.waiting !== 0) world.problem(`after a new start ${world.gateway.waiting} messages wait`)
   world.gateway.kill(true)
 }

@@ -7,6 +7,7 @@ import { encodeProperties } from '../../codec/index.ts'
 import { FakeDisk } from '../support/fake-disk.ts'
 import { FakeClock, type FakeLog } from '../support/fake-environment.ts'
 import type { Random } from '../support/random.ts'
+import { perform } from './acts.ts'
 import type { ModelBroker } from './broker.ts'
 import { ModelClient } from './client.ts'
 import { ModelCluster } from './cluster.ts'
@@ -19,6 +20,8 @@ import type { Act, Setup, Side, Step } from './step.ts'
 
 export const START = 1_750_000_000_000
 const PORT = 10_911
+/** Bytes that the head of a lane may have read back though there is no room: one answer of a broker. */
+const READ_BACK_MOST = 300_000
 
 interface Counts {
   acked: number
@@ -146,7 +149,7 @@ export class World {
         unsaved: place => void this.unsaved.add(place),
       },
     )
-    gateway.dies = () => this.#died(false, 500)
+    gateway.dies = () => this.gatewayDies(false, 500)
     this.gateway = gateway
     this.logs.push(gateway.log)
     this.#comesBackAt = undefined
@@ -163,7 +166,7 @@ export class World {
       error => {
         if (!gateway.alive) return
         this.history.say('gateway', `cannot start: ${(error as Error).message}`)
-        this.#died(false, 1_000)
+        this.gatewayDies(false, 1_000)
       },
     )
     gateway.touched = true
@@ -185,7 +188,8 @@ export class World {
     this.happened.set(cause, [...(this.happened.get(cause) ?? []), this.clock.now()])
   }
 
-  #died(powerCut: boolean, downMs: number, also: readonly Side[] = []): void {
+  /** Its process ends, with the power of its machine, and of others', or alone; it comes back by itself. */
+  gatewayDies(powerCut: boolean, downMs: number, also: readonly Side[] = []): void {
     const { gateway } = this
     if (!gateway.alive) return
     this.noteReordered()
@@ -200,7 +204,7 @@ export class World {
         const lost = broker.stop(broker.log.flushed)
         this.history.say(broker.name, `power cut: ${lost} records lost`)
         if (lost > 0) this.did(`${side} lost its tail`)
-        this.clock.after(downMs, () => this.#startBroker(broker))
+        this.clock.after(downMs, () => this.startBroker(broker))
       }
     const at = this.clock.now() + downMs
     this.#comesBackAt = at
@@ -224,7 +228,7 @@ export class World {
       for (const broker of this[side].all) {
         broker.armed = []
         broker.refuses.clear()
-        this.#startBroker(broker)
+        this.startBroker(broker)
       }
     }
     this.gateway.diesAtOperation = undefined
@@ -246,7 +250,7 @@ export class World {
             )
   }
 
-  #startBroker(broker: ModelBroker): void {
+  startBroker(broker: ModelBroker): void {
     // One whose name has moved stays away.
     if (broker.isUp || !(this.source.all.includes(broker) || this.remote.all.includes(broker))) return
     this.history.say(broker.name, 'starts')
@@ -256,7 +260,7 @@ export class World {
   noteReordered(): void {
     // The slot may be older than what the process counted: each adds what it saw itself.
     this.reordered -= this.gateway.reorderedAtStart
-    for (const { account } of this.gateway.brokers) this.reordered += account.totals.reordered
+    for (const { totals } of this.gateway.accounts) this.reordered += totals.reordered
     this.gateway.reorderedAtStart = 0
   }
 
@@ -279,12 +283,15 @@ export class World {
 
   #checkSum(): void {
     let acked = 0
-    for (const { account } of this.gateway.brokers) {
+    for (const account of this.gateway.accounts) {
       const { totals, queued, inGap } = account
       acked += account.acked
       if (queued < 0 || inGap < 0 || totals.replicated < 0)
         return this.problem(`below zero: queued ${queued}, in gap ${inGap}, replicated ${totals.replicated}`)
     }
+    const { used, limit } = this.gateway.replay.memory
+    const lanes = this.setup.sourceBrokers * this.setup.topics.reduce((sum, { sourceQueues }) => sum + sourceQueues, 0)
+    if (used > limit + lanes * READ_BACK_MOST) return this.problem(`${used} bytes of bodies are kept, of ${limit}`)
     if (acked !== this.acked + this.skipped)
       this.problem(`the sum is ${acked}, and ${this.acked} acked and ${this.skipped} skipped were counted`)
   }
@@ -304,79 +311,7 @@ export class World {
   }
 
   act(act: Act): void {
-    switch (act.do) {
-      case 'send':
-        return void this.send(act)
-      case 'client closes':
-        return this.clients[act.client % this.clients.length]!.close(act.how)
-      case 'arm':
-        return void this.broker(act.side, act.broker).armed.push(...act.faults)
-      case 'refuse': {
-        const { refuses } = this.broker(act.side, act.broker)
-        refuses.set(act.code, { code: 16, remark: 'no permission' })
-        return void this.clock.after(act.forMs, () => refuses.delete(act.code))
-      }
-      case 'stall':
-        return this.broker(act.side, act.broker).stall(act.forMs)
-      case 'broker restarts': {
-        const broker = this.broker(act.side, act.broker)
-        if (!broker.isUp) return
-        const { records } = broker.log
-        const from = records.at(-act.losesRecords)?.commitLogOffset
-        const lost = broker.stop(act.losesRecords > 0 ? from : undefined)
-        if (lost > 0) this.did(`${act.side} lost its tail`)
-        this.history.say(broker.name, `stops${lost > 0 ? ` and loses ${lost} records` : ''}`)
-        return void this.clock.after(act.downMs, () => this.#startBroker(broker))
-      }
-      case 'broker moves':
-        return this.#move(act)
-      case 'expire': {
-        const { log, name } = this.broker(act.side, act.broker)
-        const position = log.records.at(-act.keeps)?.commitLogOffset
-        if (position === undefined) return
-        log.expire(position)
-        this.did(`${act.side} expired`)
-        return this.history.say(name, `expires what is before ${position}`)
-      }
-      case 'stranger': {
-        const broker = this.broker(act.side, act.broker)
-        const queues = broker.log.topics.get(this.topic(act.topic))?.length ?? 0
-        if (!broker.isUp || queues === 0) return
-        const properties = encodeProperties([['UNIQ_KEY', `STRANGER${this.history.length}`]])
-        return broker.storeStranger(this.topic(act.topic), act.queueId % queues, Buffer.from('stranger'), properties)
-      }
-      case 'topic made anew':
-        this.did('remote lost its tail')
-        return this.broker('remote', act.broker).log.makeTopic(this.topic(act.topic), act.queues)
-      case 'partition':
-        return this.#partition(act.side, act.forMs)
-      case 'cut':
-        for (const host of this.#hosts(act.side)) this.network.cut('gateway', host)
-        return
-      case 'name server away': {
-        const cluster = this[act.side]
-        cluster.isUp = false
-        this.network.ended(cluster, false)
-        return void this.clock.after(act.forMs, () => cluster.serve())
-      }
-      case 'kill':
-        return this.#died(false, act.downMs)
-      case 'power cut':
-        return this.#died(true, act.downMs, act.with)
-      case 'die at disk operation':
-        this.gateway.dies = () => this.#died(act.powerCut, act.downMs)
-        this.gateway.diesAtOperation = act.operations
-        this.gateway.diesAtOnly = act.only
-        return
-      case 'restart':
-        return this.#restart()
-      case 'disk fault':
-      case 'disk full':
-        return this.#breakDisk(act)
-      case 'disk stall':
-        this.did('disk stall')
-        this.gateway.diskStall = act.ms
-    }
+    perform(this, act)
   }
 
   /** New messages, all of one kind, in one send. */
@@ -410,54 +345,14 @@ export class World {
     return sent
   }
 
-  #move({ side, broker, lacksRecords, oldGoesOn, learntAfterMs }: Act & { do: 'broker moves' }): void {
-    const old = this.broker(side, broker)
-    const { records, end } = old.log
-    const upTo = lacksRecords === 0 ? end : (records.at(-lacksRecords)?.commitLogOffset ?? end)
-    const { name } = old.options
-    const lacks = this[side].move(name, upTo, oldGoesOn)
-    if (lacks > 0 || oldGoesOn) this.did(`${side} lost its tail`)
-    const { address } = this[side].brokers.get(name)!
-    this.history.say(name, `moves to ${address}, lacking ${lacks} records${oldGoesOn ? '; the old one goes on' : ''}`)
-    if (side === 'source')
-      this.clock.after(learntAfterMs, () =>
-        this.gateway.deliver(() => this.gateway.learn(name, address).catch(() => {})),
-      )
-  }
-
-  #hosts(side: Side | 'clients'): string[] {
-    if (side === 'clients') return this.clients.map(({ name }) => name)
-    return [this[side].name, ...this[side].all.map(({ name }) => name)]
-  }
-
-  #partition(side: Side | 'clients', forMs: number): void {
-    const hosts = this.#hosts(side)
-    for (const host of hosts) this.network.partition('gateway', host)
-    this.clock.after(forMs, () => {
-      for (const host of hosts) this.network.heal('gateway', host)
-      this.history.say('network', `between gateway and ${side} heals`)
-    })
-  }
-
-  #breakDisk(act: Act & { do: 'disk fault' | 'disk full' }): void {
-    this.did('disk')
-    const { disk, gateway } = this
-    if (act.do === 'disk full') disk.capacity = disk.used + act.roomBytes
-    else gateway.diskFault = act
-    this.clock.after(act.forMs, () => {
-      gateway.diskFault = undefined
-      disk.capacity = this.disk.capacity = Number.POSITIVE_INFINITY
-      this.history.say('disk', 'works again')
-    })
-  }
-
-  #restart(): void {
+  /** As an operator stops the command, and starts it again. */
+  restartGateway(): void {
     const { gateway } = this
     if (!gateway.alive || !this.#isServing) return
     this.history.say('gateway', 'stops')
     this.#isServing = false
     gateway.deliver(() => {
-      void gateway.stop().then(() => this.#died(false, 100))
+      void gateway.stop().then(() => this.gatewayDies(false, 100))
     })
   }
 

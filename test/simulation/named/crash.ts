@@ -62,9 +62,8 @@ export const crashHistories: NamedHistory[] = [
       await world.pass(5)
       world.act({ do: 'kill', downMs: 100 })
       await startsAgain(world)
-      const { account } = world.gateway.brokers[0]!
       world.act({ do: 'die at disk operation', operations: 1, downMs: 100, powerCut: false, only: 'overwrite' })
-      await until(world, 'it is found to be there', () => account.queued + account.inGap === 0)
+      await until(world, 'it is found to be there', () => world.gateway.waiting === 0)
       await until(world, 'it dies', () => !world.gateway.alive)
       await startsAgain(world)
     },
