@@ -3,12 +3,12 @@
 // For the answer that a session reads, and for what is found at the source after a session has ended.
 
 import { CodecError, type SendAnswer } from '../codec/index.ts'
-import { ALL_REMOTES, type Send, SKIP_REASONS, type SourceBroker } from '../replay/index.ts'
-import type { Logger } from './logger.ts'
+import { ALL_REMOTES, type Clock, type Log, type Send, SKIP_REASONS, type SourceBroker } from '../replay/index.ts'
 import { type TeeRemote, type TeeSink, tee } from './tee.ts'
 
 export interface AcceptanceContext {
-  log: Logger
+  clock: Clock
+  log: Log
   broker: SourceBroker
   remotes: readonly TeeRemote[]
   /** Something was skipped by rule, of a topic. */
@@ -37,12 +37,12 @@ export class Acceptance {
 
   /** True where its places are to be written before anybody is told. */
   accept(send: Send, answer: SendAnswer): boolean {
-    const { broker, log, remotes } = this.#context
+    const { broker, clock, log, remotes } = this.#context
     this.#send = send
     this.#queueId = answer.queueId
     this.#taken = 0
     try {
-      tee(send, answer, Date.now(), remotes, this.#sink)
+      tee(send, answer, clock.now(), remotes, this.#sink)
     } catch (error) {
       if (!(error instanceof CodecError)) throw error
       // The broker took a batch whose members cannot be cut apart; it may have stored something else than was meant.

@@ -8,6 +8,7 @@ import {
   LockedError,
   lockDirectory,
   Replay,
+  realClock,
   realEnvironment,
   realFileSystem,
   SegmentVersionError,
@@ -247,6 +248,7 @@ export class Gateway {
     const { frameBytesMax, pendingBytesMax } = this.#config
     const held = this.metrics.histogram('ack_hold_seconds')
     return {
+      clock: realClock,
       log: this.#log,
       policy: this.#policy,
       broker,

@@ -11,7 +11,6 @@
 // When the source ends, so does the client, as a broker's death would end it. When the client ends, so does the source, but
 // not before its sends are answered or given up: what they stored is replicated too.
 
-import type { Socket } from 'node:net'
 import {
   ANSWER_HEADER_BYTES_MAX,
   asTwoWay,
@@ -32,6 +31,27 @@ import { meaningOf, Send, type SourceConnection, type Unanswered } from '../repl
 import { Acceptance, type AcceptanceContext } from './acceptance.ts'
 import type { TopicPolicy } from './policy.ts'
 
+/** What a session needs of a socket; net.Socket has it. */
+export interface SessionSocket {
+  readonly destroyed: boolean
+  readonly writableNeedDrain: boolean
+  readonly writableLength: number
+  readonly remoteAddress?: string | undefined
+  readonly remotePort?: number | undefined
+  readonly localAddress?: string | undefined
+  readonly localPort?: number | undefined
+  on(event: 'data', listener: (chunk: Buffer) => void): unknown
+  on(event: 'error', listener: (error: Error) => void): unknown
+  on(event: 'drain' | 'end' | 'close', listener: () => void): unknown
+  write(bytes: Buffer): boolean
+  cork(): void
+  uncork(): void
+  pause(): unknown
+  resume(): unknown
+  end(): unknown
+  destroy(): unknown
+}
+
 export interface SessionContext extends AcceptanceContext {
   policy: TopicPolicy
   /** The source connection of the session, for its epoch. */
@@ -46,8 +66,8 @@ export interface SessionContext extends AcceptanceContext {
 
 export class Session {
   readonly #context: SessionContext
-  readonly #client: Socket
-  readonly #source: Socket
+  readonly #client: SessionSocket
+  readonly #source: SessionSocket
   readonly #requests: FrameScanner
   readonly #answers: FrameScanner
   /** Unanswered sends by their opaque towards the source. */
@@ -79,7 +99,7 @@ export class Session {
   #draining = false
   #closed = false
 
-  constructor(context: SessionContext, client: Socket, source: Socket) {
+  constructor(context: SessionContext, client: SessionSocket, source: SessionSocket) {
     this.#context = context
     this.#client = client
     this.#source = source
@@ -244,14 +264,14 @@ export class Session {
 
   #accept(send: Send): void {
     if (!this.#acceptance.accept(send, this.#answer) || this.#holdingSince > 0) return
-    this.#holdingSince = performance.now()
+    this.#holdingSince = this.#context.clock.uptime()
     this.#context.broker.whenWritten(this.#passHeld)
   }
 
   #pass(): void {
     const held = this.#held
     this.#held = []
-    this.#context.ackHeld((performance.now() - this.#holdingSince) / 1000)
+    this.#context.ackHeld((this.#context.clock.uptime() - this.#holdingSince) / 1000)
     this.#holdingSince = 0
     if (this.#closed) return
     this.#toClient(held)
@@ -359,7 +379,7 @@ export class Session {
 }
 
 /** Writes all of it; false where the socket asks to wait. */
-function writeAll(socket: Socket, out: readonly Buffer[]): boolean {
+function writeAll(socket: SessionSocket, out: readonly Buffer[]): boolean {
   if (out.length === 1) return socket.write(out[0]!)
   if (out.length === 0) return !socket.writableNeedDrain
   socket.cork()

@@ -326,7 +326,6 @@ export class Journal {
   async #create(): Promise<PlaceFile> {
     const path = `${this.#folder}/${segmentName({ id: this.nextSegmentId++, salt: this.#salt })}`
     const file = await this.#environment.fileSystem.create(path)
-    await this.#environment.fileSystem.syncFolder(this.#folder)
     const { ack, stallTimeout } = this.#options
     const timeouts = { write: stallTimeout, sync: ack === 'fsync' ? stallTimeout : stallTimeout * PATIENCE }
     return new PlaceFile(this.#environment, path, file, timeouts, this.#events)
@@ -409,7 +408,6 @@ export class Journal {
     try {
       await file.write(Buffer.concat([this.#prologue(path), ...bytes]))
       await file.sync()
-      await fileSystem.syncFolder(this.#folder)
       return path
     } catch (error) {
       await fileSystem.remove(path).catch(() => {})

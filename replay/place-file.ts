@@ -65,18 +65,18 @@ export class PlaceFile {
   write(bytes: Buffer, offLoop: boolean, told: () => void): void {
     this.bytes += bytes.length
     this.#unsynced.push(bytes)
-    const started = performance.now()
+    const started = this.#environment.clock.uptime()
     if (offLoop) {
       this.#writing = true
       this.#watched('append', this.#writeTimeout, this.#file.write(bytes), () => {
         this.#writing = false
-        this.#events.appended((performance.now() - started) / 1000)
+        this.#events.appended((this.#environment.clock.uptime() - started) / 1000)
       }).then(told)
       return
     }
     try {
       this.#file.append(bytes)
-      this.#events.appended((performance.now() - started) / 1000)
+      this.#events.appended((this.#environment.clock.uptime() - started) / 1000)
     } catch (error) {
       this.#fail('append', error as Error)
     }
@@ -97,10 +97,10 @@ export class PlaceFile {
     this.#beingSynced = this.#unsynced
     this.#unsynced = []
     this.#syncStartedAt = this.#environment.clock.now()
-    const started = performance.now()
+    const started = this.#environment.clock.uptime()
     this.#syncing = this.#watched('sync', this.#syncTimeout, this.#file.sync(), () => {
       this.#beingSynced = []
-      this.#events.synced((performance.now() - started) / 1000)
+      this.#events.synced((this.#environment.clock.uptime() - started) / 1000)
     }).finally(() => {
       this.#syncing = undefined
     })

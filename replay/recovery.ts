@@ -112,6 +112,8 @@ export class Recovery {
 
   /** First reading: topics, epochs, and which sequences there are. */
   async #readNames(name: string, salt: number): Promise<void> {
+    // A process that was killed may not have synced it, and the next slots count on what is found here.
+    await this.#environment.fileSystem.sync(`${this.#folder}/${name}`)
     const bytes = await this.#read(name)
     readSegment(bytes, salt, {
       topic: (number, topic) => {
@@ -129,6 +131,7 @@ export class Recovery {
     const path = `${this.#folder}/${name}`
     const file: BlockFile = { path, bytes: 0, pages: 0, epoch: Number.POSITIVE_INFINITY }
     this.#files.push(file)
+    await this.#environment.fileSystem.sync(path)
     const { bytes, damagedBytes } = await scanBlockFile(this.#environment, path, salt, scanned => {
       this.#high = Math.max(this.#high, scanned.header.maxSequence)
       this.#epochIds.set(scanned.header.epoch, scanned.header.epochId)

@@ -4,7 +4,6 @@
 
 import { encodeMember, memberBytes, type StoredMessage } from '../../codec/index.ts'
 import { Acceptance } from '../../proxy/acceptance.ts'
-import type { Logger } from '../../proxy/logger.ts'
 import type { Account } from '../../replay/account.ts'
 import { firstValue } from '../../replay/check.ts'
 import type { SourceConnection } from '../../replay/epoch.ts'
@@ -210,7 +209,8 @@ export class Sending {
       send.addPayload(own(payload), 0, payload.length)
     }
     const acceptance = new Acceptance({
-      log: environment.log as unknown as Logger,
+      clock: environment.clock,
+      log: environment.log,
       broker,
       remotes: replay.remotes,
       skipped: () => {},
