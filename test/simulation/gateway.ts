@@ -7,7 +7,6 @@
 import { TopicPolicy } from '../../proxy/policy.ts'
 import { Session } from '../../proxy/session.ts'
 import type { Connection, ConnectionEvents } from '../../replay/dial.ts'
-import { ALL_REMOTES } from '../../replay/place.ts'
 import {
   type Account,
   type Address,
@@ -16,6 +15,7 @@ import {
   Replay,
   type SourceBroker,
 } from '../../replay/index.ts'
+import { ALL_REMOTES } from '../../replay/place.ts'
 import { DiskError, type DiskOperation, type FakeDisk } from '../support/fake-disk.ts'
 import { type FakeClock, FakeLog } from '../support/fake-environment.ts'
 import type { Random } from '../support/random.ts'
