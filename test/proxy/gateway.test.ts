@@ -156,6 +156,12 @@ for (const [title, code, headerType] of spellings) {
   )
 }
 
+/** Identity of the epoch that acks of the source belong to now. */
+function epochIdOf(lab: GatewayLab): string {
+  const { journal, epoch } = lab.here.gateway.replay.brokers.get('source-a')!
+  return journal.epochIds.get(epoch)!
+}
+
 function sentIsStored(t: ExecutionContext, lab: GatewayLab, sent: Send): void {
   const queues = storedIn(lab.remote, topic)
   t.deepEqual(
@@ -172,7 +178,7 @@ function sentIsStored(t: ExecutionContext, lab: GatewayLab, sent: Send): void {
     path: ['source'],
     gateway: lab.here.gateway.replay.gatewayId,
     broker: 'source-a',
-    epoch: lab.here.gateway.replay.brokers.get('source-a')!.journal.epochId,
+    epoch: epochIdOf(lab),
     queueId: 2,
     queueOffset: 0,
     topic: '',

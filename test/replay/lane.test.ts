@@ -4,7 +4,7 @@ import test from 'ava'
 import { decodeStamp, encodeProperties, encodeStamp, findProperty, RequestCode } from '../../codec/index.ts'
 import type { FakeSend } from './fake-cluster.ts'
 import { propertiesWith } from './sample.ts'
-import { FOLDER, Scene, TOPIC } from './scene.ts'
+import { Scene, slotFolder, TOPIC } from './scene.ts'
 
 const texts = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => `m${from + index}`)
 
@@ -24,7 +24,7 @@ test('a message arrives as it was sent, with its stamp behind its properties', a
     [stamp.gateway, stamp.broker, stamp.queueId, stamp.queueOffset, stamp.path, stamp.bind],
     [scene.replay.gatewayId, 'paris-a', 1, 0, ['paris'], 'm0'],
   )
-  t.is(stamp.epoch, scene.broker.journal.epochId)
+  t.is(stamp.epoch, scene.broker.journal.epochIds.get(scene.broker.epoch)!)
 })
 
 test('what gathers while a request is out goes in the next one, in order', async t => {
@@ -92,17 +92,17 @@ test('while the remote is away messages wait, and go in order when it is back', 
     scene.send([`m${round}`])
     await scene.environment.pass(3_000)
   }
-  t.is(scene.broker.account.queued, 10)
+  t.is(scene.account.queued, 10)
   t.is(scene.relayed.length, 10)
-  t.is(scene.broker.troubles.length, 1)
+  t.is(scene.feed.troubles.length, 1)
   t.is(scene.environment.log.said('lane waits').length, 1)
-  t.true(scene.broker.lagMs >= 30_000)
+  t.true(scene.feed.lagMs >= 30_000)
   scene.remote.connect(scene.environment.network)
   await scene.allDone()
   t.deepEqual(scene.arrived(), texts(0, 10))
-  t.deepEqual(scene.broker.troubles, [])
+  t.deepEqual(scene.feed.troubles, [])
   t.is(scene.environment.log.said('lane goes on').length, 1)
-  t.is(scene.broker.lagMs, 0)
+  t.is(scene.feed.lagMs, 0)
 })
 
 test('a request that was stored and not answered is found, and is not sent again', async t => {
@@ -118,7 +118,7 @@ test('a request that was stored and not answered is found, and is not sent again
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0', 'm1'])
   t.is(scene.remote.broker.sends.length, 2)
-  t.is(scene.broker.account.totals.replicated, 2)
+  t.is(scene.account.totals.replicated, 2)
 })
 
 test('a request that was neither stored nor answered is sent again, after it was found out', async t => {
@@ -134,7 +134,7 @@ test('a request that was neither stored nor answered is sent again, after it was
   t.deepEqual(scene.arrived(), ['m0'])
   t.is(pulls[0], 0)
   t.true(pulls[1]! > 0)
-  t.is(scene.broker.account.totals.sentAgain, 1)
+  t.is(scene.account.totals.sentAgain, 1)
 })
 
 test('a batch of which only a part was stored has only the rest sent again', async t => {
@@ -152,7 +152,7 @@ test('a batch of which only a part was stored has only the rest sent again', asy
   held[0]!.answerStored(held[0]!.store())
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0', 'm1', 'm3', 'm4', 'm2', 'm5'])
-  t.is(scene.broker.account.totals.replicated, 6)
+  t.is(scene.account.totals.replicated, 6)
 })
 
 test('a request without an answer has its connection ended after 10 s, and is found out', async t => {
@@ -163,7 +163,7 @@ test('a request without an answer has its connection ended after 10 s, and is fo
   }
   scene.send(['m0'])
   await scene.environment.pass(9_990)
-  t.is(scene.broker.account.queued, 1)
+  t.is(scene.account.queued, 1)
   t.is(scene.remote.broker.pulls, 0)
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0'])
@@ -210,7 +210,7 @@ test('a busy remote is asked again with nothing to find out', async t => {
   t.is(scene.remote.broker.pulls, 0)
   const tries = scene.remote.broker.sends.length
   t.true(tries > 5 && tries < 20, `${tries} tries`)
-  t.is(scene.broker.troubles.length, 1)
+  t.is(scene.feed.troubles.length, 1)
   scene.takeSends()
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0', 'm1'])
@@ -221,13 +221,13 @@ test('a remote that refuses is waited for, however long, and nothing is a dead l
   scene.refuseSends(16, 'the broker does not accept')
   scene.send(['m0', 'm1'])
   await scene.environment.pass(600_000)
-  t.is(scene.broker.account.queued, 2)
-  t.regex(scene.broker.troubles[0]!.reason, /code 16: the broker does not accept/)
+  t.is(scene.account.queued, 2)
+  t.regex(scene.feed.troubles[0]!.reason, /code 16: the broker does not accept/)
   t.is(scene.environment.log.said('lane waits').length, 1)
   scene.takeSends()
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0', 'm1'])
-  t.is(scene.broker.account.totals.deadLettered, 0)
+  t.is(scene.account.totals.deadLettered, 0)
 })
 
 test('a lane that waits disturbs no other', async t => {
@@ -238,7 +238,7 @@ test('a lane that waits disturbs no other', async t => {
   scene.send(texts(5, 10), 1)
   await scene.until('the other lane is done', () => scene.arrived(1).length === 5)
   t.deepEqual(scene.arrived(1), texts(5, 10))
-  t.is(scene.broker.account.queued, 5)
+  t.is(scene.account.queued, 5)
 })
 
 test('a message that the remote will never take is a dead letter, and those around it arrive', async t => {
@@ -253,8 +253,8 @@ test('a message that the remote will never take is a dead letter, and those arou
   scene.remote.connect(scene.environment.network)
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0', 'm1', 'm2', 'm3'])
-  t.is(scene.broker.account.totals.deadLettered, 1)
-  t.is(scene.broker.account.totals.replicated, 4)
+  t.is(scene.account.totals.deadLettered, 1)
+  t.is(scene.account.totals.replicated, 4)
   const [path, ...others] = scene.environment.fileSystem.find(/^dead-letters-/)
   t.is(others.length, 0)
   const letter = JSON.parse(scene.environment.fileSystem.bytes(path!).toString())
@@ -275,11 +275,11 @@ test('a dead letter counts when its line is synced; until then its lane waits', 
   scene.refuseSends(13)
   scene.send(['illegal'])
   await scene.environment.pass(3_000)
-  t.is(scene.broker.account.totals.deadLettered, 0)
-  t.is(scene.broker.account.queued, 1)
+  t.is(scene.account.totals.deadLettered, 0)
+  t.is(scene.account.queued, 1)
   fileSystem.fault = () => undefined
   await scene.allDone()
-  t.is(scene.broker.account.totals.deadLettered, 1)
+  t.is(scene.account.totals.deadLettered, 1)
 })
 
 test('a dead letter whose line was torn is written whole, to a file of its own', async t => {
@@ -292,7 +292,7 @@ test('a dead letter whose line was torn is written whole, to a file of its own',
   scene.refuseSends(13)
   scene.send(['illegal', 'illegal too'])
   await scene.allDone()
-  t.is(scene.broker.account.totals.deadLettered, 2)
+  t.is(scene.account.totals.deadLettered, 2)
   const files = fileSystem.find(/^dead-letters-/).map(path => fileSystem.bytes(path).toString())
   const [torn, whole] = files.sort((a, b) => a.length - b.length) as [string, string]
   t.is(files.length, 2)
@@ -333,7 +333,7 @@ test('bodies that do not fit into memory are read back from the source, and arri
   scene.remote.disconnect(scene.environment.network)
   scene.send(texts(0, 100))
   await scene.environment.settled()
-  const { account } = scene.broker
+  const { account } = scene
   t.true(account.inGap > 80 && account.queued > 0)
   scene.remote.connect(scene.environment.network)
   await scene.allDone()
@@ -351,7 +351,7 @@ test('what the source no longer has is lost with its cause, and those behind it 
   scene.remote.connect(scene.environment.network)
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m3', 'm4', 'm5'])
-  t.deepEqual(scene.broker.account.totals.lost, { expired: 3 })
+  t.deepEqual(scene.account.totals.lost, { expired: 3 })
   t.is(scene.environment.log.said('message lost').length, 3)
 })
 
@@ -369,7 +369,7 @@ test('a message that has been at the remote before is skipped, though nobody kne
   scene.send(['once'], 0, { properties: stamped(['oslo']) })
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0', 'once'])
-  t.deepEqual(scene.broker.account.totals.skipped, { loop: 1 })
+  t.deepEqual(scene.account.totals.skipped, { loop: 1 })
 })
 
 test('a lane that is stopped waits for the answer of what is out, and sends no more', async t => {
@@ -416,7 +416,7 @@ test('a lane is sure of its remote queue, on the disk, before its first message 
   const scene = await Scene.open()
   let known = ''
   scene.remote.broker.onSend = send => {
-    for (const path of [`${FOLDER}/cursor-0`, `${FOLDER}/cursor-1`])
+    for (const path of [`${slotFolder()}/cursor-0`, `${slotFolder()}/cursor-1`])
       known += scene.environment.fileSystem.files.get(path)?.bytes.toString() ?? ''
     send.answerStored(send.store())
   }
@@ -440,7 +440,7 @@ test('a message that is answered unclearly again and again, while others are sto
   await scene.environment.settled()
   withPoison(scene)
   scene.remote.connect(scene.environment.network)
-  const { account } = scene.broker
+  const { account } = scene
   for (let round = 0; round < 100 && account.totals.deadLettered === 0; round++) {
     scene.send([`n${round}`], 1)
     await scene.environment.pass(1_000)
@@ -457,8 +457,8 @@ test('where nothing else is stored it is the remote that is ill, and the message
   withPoison(scene)
   scene.send(['poison'])
   await scene.environment.pass(120_000)
-  t.is(scene.broker.account.totals.deadLettered, 0)
-  t.is(scene.broker.account.queued, 1)
+  t.is(scene.account.totals.deadLettered, 0)
+  t.is(scene.account.queued, 1)
   t.is(scene.environment.log.said('lane waits').length, 1)
   scene.takeSends()
   await scene.allDone()
@@ -480,7 +480,7 @@ test('one that did arrive, however it was answered, is none', async t => {
   }
   await scene.allDone()
   t.is(tries, 3)
-  t.is(scene.broker.account.totals.deadLettered, 0)
+  t.is(scene.account.totals.deadLettered, 0)
   t.deepEqual(scene.arrived(), ['m0'])
 })
 
@@ -491,7 +491,7 @@ test('a message without room for a stamp is counted once, however often it is tr
   await scene.environment.pass(3_000)
   scene.takeSends()
   await scene.allDone()
-  t.is(scene.broker.account.totals.unstamped, 1)
+  t.is(scene.account.totals.unstamped, 1)
   t.is(findProperty(scene.remote.broker.queue(TOPIC, 0).messages[0]!.properties, 'TEE_ORIGIN'), undefined)
 })
 
@@ -508,7 +508,7 @@ test('one that was stored without an answer is found by its timestamp and hash, 
   scene.send(['m1'], 0, long('m1'))
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0', 'm1'])
-  t.is(scene.broker.account.totals.unstamped, 2)
+  t.is(scene.account.totals.unstamped, 2)
 })
 
 test('unclear answers to one message do not count against the next', async t => {
@@ -536,7 +536,7 @@ test('unclear answers to one message do not count against the next', async t => 
   scene.send(['m1'])
   await others(10)
   await scene.allDone()
-  t.is(scene.broker.account.totals.deadLettered, 0)
+  t.is(scene.account.totals.deadLettered, 0)
   t.deepEqual(scene.arrived(), ['m0', 'm1'])
 })
 
@@ -559,7 +559,7 @@ test('a message that the connector brought from the remote is not sent back, tho
   scene.send(['m0'], 0, { properties: propertiesWith('m0', [['REPLICATOR-BORN-SOURCE', 'genoa,rome']]) })
   await scene.allDone()
   t.deepEqual(scene.arrived(), [])
-  t.deepEqual(scene.broker.account.totals.skipped, { loop: 1 })
+  t.deepEqual(scene.account.totals.skipped, { loop: 1 })
 })
 
 test('a message at the remote that never had a stamp does not stand for one of ours', async t => {

@@ -5,6 +5,7 @@
 import type { StoredMessage } from '../../codec/index.ts'
 import type { Account } from '../../replay/account.ts'
 import { firstValue } from '../../replay/check.ts'
+import type { Feed } from '../../replay/feed.ts'
 import { type AckedMessage, Message } from '../../replay/message.ts'
 import { hashOf, PlaceFlag } from '../../replay/place.ts'
 import { Replay } from '../../replay/replay.ts'
@@ -18,11 +19,17 @@ import { BORN, own, propertiesWith } from './sample.ts'
 export const TOPIC = 'orders'
 export const FOLDER = '/data/brokers/paris-a'
 
+/** Where a remote's cursor and dead letters are. */
+export function slotFolder(label = 'default'): string {
+  return `${FOLDER}/remotes/${label}`
+}
+
 export interface SceneOptions {
   sourceQueues?: number
   remoteQueues?: number
   bodyMemory?: number
   maxBytes?: number
+  spillAfter?: number
   compress?: boolean
   random?: Random
 }
@@ -56,8 +63,12 @@ export class Scene {
     return this.remote.broker.texts(TOPIC, queueId)
   }
 
+  get feed(): Feed {
+    return this.broker.feeds[0]!
+  }
+
   get account(): Account {
-    return this.broker.feeds[0]!.account
+    return this.feed.account
   }
 
   forward(queueId = 0): Sending {
@@ -131,7 +142,7 @@ export class Scene {
         ack: 'append',
         maxBytes: this.#options.maxBytes ?? 1_000_000_000,
         minFreeBytes: 0,
-        spillAfter: 200,
+        spillAfter: this.#options.spillAfter ?? 200,
         stallTimeout: 1_000,
         compress: this.#options.compress ?? false,
       },
