@@ -281,7 +281,7 @@ test(
       t.is(here.metric('dead_letter_messages'), 1)
       t.is(here.metric('replicated_messages'), 7)
 
-      const folder = join(here.dataDir, 'brokers', 'source-a')
+      const folder = join(here.dataDir, 'brokers', 'source-a', 'remotes', 'default')
       const files = (await readdir(folder)).filter(name => name.startsWith('dead-letters'))
       t.is(files.length, 1)
       const lines = (await readFile(join(folder, files[0]!), 'utf8')).trim().split('\n')
@@ -313,7 +313,7 @@ test(
     const { status, state } = await here.readyz()
     t.is(status, 200)
     t.deepEqual(state.waitingLanes, [
-      { topic: 'forbidden', queueId: 0, reason: 'the remote refuses: code 16: no permission' },
+      { remote: 'default', topic: 'forbidden', queueId: 0, reason: 'the remote refuses: code 16: no permission' },
     ])
     t.is(here.said('lane waits').length, 1)
     t.is(here.metric('waiting_lanes'), 1)

@@ -39,6 +39,12 @@ function tapped(run: (t: ExecutionContext, lab: GatewayLab) => Promise<void>, op
   return withLab(run, { tapped: true, ...options })
 }
 
+/** Identity of the epoch that acks belong to now. */
+function epochOf(lab: GatewayLab): string {
+  const { epoch, journal } = lab.here.gateway.replay.brokers.get('source-a')!
+  return journal.epochIds.get(epoch)!
+}
+
 function stampOf(properties: Buffer): OriginStamp | undefined {
   return decodeStamp(findProperty(properties, 'TEE_ORIGIN') ?? '')
 }
@@ -156,12 +162,6 @@ for (const [title, code, headerType] of spellings) {
   )
 }
 
-/** Identity of the epoch that acks of the source belong to now. */
-function epochIdOf(lab: GatewayLab): string {
-  const { journal, epoch } = lab.here.gateway.replay.brokers.get('source-a')!
-  return journal.epochIds.get(epoch)!
-}
-
 function sentIsStored(t: ExecutionContext, lab: GatewayLab, sent: Send): void {
   const queues = storedIn(lab.remote, topic)
   t.deepEqual(
@@ -178,7 +178,7 @@ function sentIsStored(t: ExecutionContext, lab: GatewayLab, sent: Send): void {
     path: ['source'],
     gateway: lab.here.gateway.replay.gatewayId,
     broker: 'source-a',
-    epoch: epochIdOf(lab),
+    epoch: epochOf(lab),
     queueId: 2,
     queueOffset: 0,
     topic: '',
