@@ -161,7 +161,17 @@ export class Journal {
     this.nextSegmentId = nextSegmentId
     this.epochIds = epochIds
     topics.forEach((name, number) => void this.#topics.set(name, number))
-    this.#segments = segments.map(({ path, ...segment }) => ({ ...segment, paths: [path] }))
+    for (const { path, ...segment } of [...segments].sort((a, b) => a.firstSequence - b.firstSequence)) {
+      const last = this.#segments.at(-1)
+      // What was in doubt after a failure was written anew: which of the two has a place is not known here, so they go together.
+      if (last !== undefined && segment.firstSequence >= 0 && segment.firstSequence <= last.lastSequence) {
+        last.paths.push(path)
+        last.bytes += segment.bytes
+        last.live += segment.live
+        last.lastSequence = Math.max(last.lastSequence, segment.lastSequence)
+        last.epoch = Math.min(last.epoch, segment.epoch)
+      } else this.#segments.push({ ...segment, paths: [path] })
+    }
     await this.#prepare()
   }
 
@@ -228,6 +238,11 @@ export class Journal {
   /** Resolves when what is written so far is synced, or has failed. */
   async sync(): Promise<void> {
     this.#flush()
+    // What gathered while an append was out goes with the next.
+    for (let writes = 0; writes < 2 && this.#file?.isBusy; writes++) {
+      await this.#file.idle
+      this.#flush()
+    }
     await Promise.all([this.#file?.sync(), this.#ending])
   }
 
@@ -274,8 +289,8 @@ export class Journal {
       this.#doubt(segment, [bytes])
       return told()
     }
-    if (file.bytes === 0) file.write(this.#prologue(file.path), false, () => {})
-    file.write(bytes, file.isSlow || this.isDiskBusy(), () => {
+    const head = file.bytes === 0 ? this.#prologue(file.path) : undefined
+    file.write(bytes, head, file.isSlow || this.isDiskBusy(), () => {
       if (this.#options.ack === 'fsync') void file.sync().then(told)
       else told()
       this.#syncSoon()

@@ -129,6 +129,8 @@ export class FakeDisk implements FileSystem {
   readonly files = new Map<string, FakeFile>()
   /** Asked before each operation; what it gives back is thrown. */
   fault: (operation: DiskOperation, path: string) => Error | undefined = () => undefined
+  /** Asked before each operation that is off the loop: it takes until this resolves. */
+  delay: (operation: DiskOperation, path: string) => Promise<void> | undefined = () => undefined
   /** Of an append that fails, so many bytes get into the file. */
   tornBytes = 0
   free = Number.MAX_SAFE_INTEGER
@@ -172,9 +174,13 @@ export class FakeDisk implements FileSystem {
     }
     return {
       append: bytes => append('append', bytes),
-      write: async bytes => append('write', bytes),
+      write: async bytes => {
+        await this.delay('write', path)
+        append('write', bytes)
+      },
       sync: async () => {
         const { length } = file.bytes
+        await this.delay('sync', path)
         this.#check('sync', path)
         file.synced = length
       },
