@@ -257,12 +257,13 @@ export class Recovery {
     counted: (feed: Feed, sequence: number) => void,
   ): Promise<void> {
     const { header, location, file } = block
-    const { topic, queueId, count, withBody, minSequence, maxSequence } = header
+    const { topic, queueId, epoch, count, withBody, minSequence, maxSequence } = header
     const whole = this.#feeds.map(feed => wholePage(feed, header))
     if (whole.every(undone => undone === 'none')) return
     const isStraddled = this.#feeds.some(feed => !feed.isBehindSlot(minSequence) && feed.isBehindSlot(maxSequence))
+    const isLate = header.late || backlog.isLate(epoch, header.minOffset)
     let read: BlockPlaces | undefined
-    if (isStraddled || whole.includes('some')) {
+    if (isStraddled || isLate || whole.includes('some')) {
       read = await readBlockPlaces(this.#environment, block)
       if (read === undefined) return
     }
@@ -280,6 +281,7 @@ export class Recovery {
         read.places,
         read.shapes.map(shape => shape !== undefined),
       )
+    const late = read === undefined ? [] : lateIn(read.places, place => backlog.isLate(epoch, place.queueOffset))
     backlog.restore(page)
     this.#feeds.forEach((feed, index) => {
       const list = done[index]
@@ -294,7 +296,7 @@ export class Recovery {
         if (list[at]) return reader.restoreDone(page, at, place)
         feed.account.accepted(read!.shapes[at] !== undefined)
         counted(feed, place.sequence)
-        if (this.#isLate(feed, topic, queueId, place)) reader.expectLate(place.epoch, place.queueOffset)
+        if (late[at] || this.#isLate(feed, topic, queueId, place)) reader.expectLate(epoch, place.queueOffset)
       })
     })
   }
@@ -330,6 +332,16 @@ export class Recovery {
       feed.missing(missing)
     }
   }
+}
+
+/** Which places of a page come behind higher ones: of the page, or of what was there before it. */
+function lateIn(places: readonly Place[], isLate: (place: Place) => boolean): boolean[] {
+  let end = 0
+  return places.map(place => {
+    const late = place.queueOffset < end || isLate(place)
+    end = Math.max(end, place.queueOffset + 1)
+    return late
+  })
 }
 
 class Bits {
