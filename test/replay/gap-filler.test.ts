@@ -25,7 +25,12 @@ function lab(stored: number, places = stored, memoryLimit = 1_000_000, turns = 6
   const memory = new BodyMemory(memoryLimit)
   const account = new Account()
   const nothing = () => {}
-  const backlog = new Backlog('orders', 0, memory, { epochId: () => '', sealed: nothing, done: nothing, passed: nothing })
+  const backlog = new Backlog('orders', 0, memory, {
+    epochId: () => '',
+    sealed: nothing,
+    done: nothing,
+    passed: nothing,
+  })
   const queue = new Reader(backlog, account, 1, () => Promise.reject(new Error('no page is on a disk here')))
   const acked = (place: Place) => {
     account.accepted(false)

@@ -185,8 +185,7 @@ test('with journalAck=fsync a sync that hangs lets who waits go on after the sta
   const told = countTold(journal)
   await write(environment, journal, 0)
   const [old] = segments(environment) as [string]
-  environment.fileSystem.delay = (operation, path) =>
-    operation === 'sync' && path === old ? hung.hold() : undefined
+  environment.fileSystem.delay = (operation, path) => (operation === 'sync' && path === old ? hung.hold() : undefined)
   await write(environment, journal, 1)
   await environment.pass(499)
   t.is(told.times, 1)
@@ -230,8 +229,7 @@ test('an append off the loop that hangs lets who waits go on after the stall tim
   const [old] = segments(environment) as [string]
   journal.isDiskBusy = () => true
   const hung = new Held()
-  environment.fileSystem.delay = (operation, path) =>
-    operation === 'write' && path === old ? hung.hold() : undefined
+  environment.fileSystem.delay = (operation, path) => (operation === 'write' && path === old ? hung.hold() : undefined)
   const told = countTold(journal)
   for (const offset of [1, 2, 3]) await write(environment, journal, offset)
   t.is(told.times, 0)

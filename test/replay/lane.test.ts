@@ -4,9 +4,7 @@ import test from 'ava'
 import { decodeStamp, encodeProperties, encodeStamp, findProperty, RequestCode } from '../../codec/index.ts'
 import type { FakeSend } from './fake-cluster.ts'
 import { propertiesWith } from './sample.ts'
-import { Scene, slotFolder, TOPIC } from './scene.ts'
-
-const texts = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => `m${from + index}`)
+import { Scene, slotFolder, TOPIC, texts } from './scene.ts'
 
 test('a message arrives as it was sent, with its stamp behind its properties', async t => {
   const scene = await Scene.open()

@@ -65,7 +65,10 @@ test('a place with its body has it behind the place, with zeros up to a multiple
   place.writeUInt32BE(out.length, 8)
   const text = Buffer.from('UNIQ_KEY\u0001K\u0002hello')
   const behind = [int(-7, 4), int(0x301, 4), int(11, 4), int(5, 4), text]
-  t.deepEqual(out.subarray(4), Buffer.concat([place.subarray(4), ...behind, Buffer.alloc(out.length - 88 - text.length)]))
+  t.deepEqual(
+    out.subarray(4),
+    Buffer.concat([place.subarray(4), ...behind, Buffer.alloc(out.length - 88 - text.length)]),
+  )
   const { record } = decodeRecord(out, 0, SALT)!
   if (record.kind !== 'place') return t.fail(record.kind)
   t.deepEqual(record.place, placeAt(5))
@@ -165,7 +168,12 @@ test('any records, one behind the other, are read as they were written', t => {
 
 function shown(body: Body) {
   const { flag, sysFlag } = body
-  return { flag, sysFlag, properties: propertiesOf(body).toString(), payload: Buffer.concat(payloadOf(body)).toString() }
+  return {
+    flag,
+    sysFlag,
+    properties: propertiesOf(body).toString(),
+    payload: Buffer.concat(payloadOf(body)).toString(),
+  }
 }
 
 test('a record that is cut, or has another bit, is none', t => {

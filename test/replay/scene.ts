@@ -19,6 +19,8 @@ import { BORN, own, propertiesWith } from './sample.ts'
 export const TOPIC = 'orders'
 export const FOLDER = '/data/brokers/paris-a'
 
+export const texts = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => `m${from + index}`)
+
 /** Where a remote's cursor and dead letters are. */
 export function slotFolder(label = 'default'): string {
   return `${FOLDER}/remotes/${label}`
@@ -95,6 +97,16 @@ export class Scene {
   /** The remote refuses every send, before it is stored. */
   refuseSends(code: number, remark = ''): void {
     this.remote.broker.onSend = send => send.request.answer({ code, remark })
+  }
+
+  /** Everything that waits goes to disk, as it does when the journal has many segments. */
+  async spillAll(): Promise<void> {
+    await this.environment.settled()
+    const { spill } = this.broker
+    const files = spill.counts
+    spill.force(Number.MAX_SAFE_INTEGER)
+    await this.until('it is on disk', () => spill.counts.bytes > files.bytes)
+    await this.environment.pass(1_000)
   }
 
   async until(what: string, condition: () => boolean): Promise<void> {

@@ -141,7 +141,11 @@ test('with any bit flipped, all records but that one are read, and none is alter
     other[byte]! ^= 1 << (bit & 7)
     const found = read(other)
     const hit = starts.findIndex(start => start <= byte && byte < start + PLACE_BYTES)
-    t.deepEqual(found.places, places.filter((_, index) => index !== hit), `bit ${bit}`)
+    t.deepEqual(
+      found.places,
+      places.filter((_, index) => index !== hit),
+      `bit ${bit}`,
+    )
     t.is(found.headerWhole, byte >= SEGMENT_HEADER_BYTES)
     if (hit === places.length - 1) t.like(found, { damaged: [], tornBytes: PLACE_BYTES })
     else if (hit >= 0) t.like(found, { damaged: [{ at: starts[hit]!, bytes: PLACE_BYTES }], tornBytes: 0 })
@@ -164,5 +168,8 @@ test('records with a body larger than the rest of the file do not run away', t =
   const { bytes, places, starts } = sixPlaces()
   const other = Buffer.from(bytes)
   other.writeUInt32BE(0x03fffff8, starts[1]! + 8)
-  t.deepEqual(read(other).places, places.filter((_, index) => index !== 1))
+  t.deepEqual(
+    read(other).places,
+    places.filter((_, index) => index !== 1),
+  )
 })

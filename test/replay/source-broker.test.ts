@@ -5,9 +5,7 @@ import { Cursor, type Slot } from '../../replay/cursor.ts'
 import { EPOCH_RECORD_BYTES, PLACE_BYTES, topicRecordBytes } from '../../replay/place.ts'
 import { SEGMENT_HEADER_BYTES } from '../../replay/segment.ts'
 import type { FakeEnvironment } from '../support/fake-environment.ts'
-import { Scene, type Sending, slotFolder, TOPIC } from './scene.ts'
-
-const texts = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => `m${from + index}`)
+import { Scene, type Sending, slotFolder, TOPIC, texts } from './scene.ts'
 
 const segments = ({ fileSystem }: FakeEnvironment) => fileSystem.find(/^places-/)
 
@@ -266,7 +264,7 @@ test('what was found in the middle is done after crashes and restarts, though ea
   await scene.until('two of them were found', () => scene.account.totals.replicated === 2)
   for (const restart of ['crash', 'restart', 'restart', 'crash'] as const) {
     await scene.environment.pass(3_000)
-    const { waiting, queues } = (await slot(scene.environment))
+    const { waiting, queues } = await slot(scene.environment)
     t.is(waiting, 2)
     t.deepEqual(queues[0]!.marks, [{ epoch: 1, mark: 0, late: [], done: [[1, 2]] }])
     await scene[restart]()
@@ -420,7 +418,7 @@ test('closing gives up what is waited for, leaves a cursor that knows all, and n
   t.deepEqual(scene.arrived(), [])
   await scene.close()
   t.is(scene.environment.clock.timers, 0)
-  const left = (await slot(scene.environment))
+  const left = await slot(scene.environment)
   t.is(left.waiting + left.totals.replicated, 1)
 })
 
