@@ -25,6 +25,8 @@ export interface StoredMessage {
   flag: number
   /** Milliseconds. */
   bornTimestamp: number
+  /** As it stands there: 4 or 16 bytes of address, 4 of port. */
+  bornHost?: Buffer
   storeTimestamp: number
   preparedTransactionOffset: number
   body: Buffer
@@ -57,7 +59,8 @@ function decodeOne(bytes: Buffer, start: number, end: number): StoredMessage {
     (sysFlag & SysFlag.BORN_HOST_V6 ? 12 : 0) +
     (sysFlag & SysFlag.STORE_HOST_V6 ? 12 : 0)
   if (end - start < fixedBytes) throw broken(start, `its size ${end - start} is below its ${fixedBytes} fixed bytes`)
-  let at = start + 48 + (sysFlag & SysFlag.BORN_HOST_V6 ? 20 : 8)
+  const bornHostEnd = start + 48 + (sysFlag & SysFlag.BORN_HOST_V6 ? 20 : 8)
+  let at = bornHostEnd
   const storeTimestamp = long(bytes, at)
   at += 8 + (sysFlag & SysFlag.STORE_HOST_V6 ? 20 : 8) + 4
   const preparedTransactionOffset = long(bytes, at)
@@ -77,11 +80,36 @@ function decodeOne(bytes: Buffer, start: number, end: number): StoredMessage {
     sysFlag,
     flag: bytes.readInt32BE(start + 16),
     bornTimestamp: long(bytes, start + 40),
+    bornHost: bytes.subarray(start + 48, bornHostEnd),
     storeTimestamp,
     preparedTransactionOffset,
     body: bytes.subarray(bodyStart, bodyEnd),
     properties: bytes.subarray(topicEnd + 2, propertiesEnd),
   }
+}
+
+/** An address as records have their hosts: 4 or 16 bytes, and 4 of port. Undefined for what is no address. */
+export function hostBytes(address: string, port: number): Buffer | undefined {
+  const ip = address.replace(/^::ffff:(?=\d+\.)/i, '').replace(/%.*$/, '')
+  const parts = ip.includes(':') ? groupsOf(ip) : /^(\d{1,3}\.){3}\d{1,3}$/.test(ip) ? ip.split('.').map(Number) : []
+  if (parts.length !== 4 && parts.length !== 8) return undefined
+  const bytes = Buffer.alloc(parts.length === 4 ? 8 : 20)
+  parts.forEach((part, index) => {
+    if (parts.length === 4) bytes[index] = part
+    else bytes.writeUInt16BE(part & 0xffff, index * 2)
+  })
+  bytes.writeInt32BE(port, bytes.length - 4)
+  return bytes
+}
+
+/** The eight groups of an IPv6 address. */
+function groupsOf(ip: string): number[] {
+  const [left = '', right] = ip.split('::')
+  const groups = (text: string) => (text === '' ? [] : text.split(':').map(group => Number.parseInt(group, 16)))
+  if (right === undefined) return groups(left)
+  const known = [groups(left), groups(right)] as const
+  const zeros = Math.max(0, 8 - known[0].length - known[1].length)
+  return [...known[0], ...Array<number>(zeros).fill(0), ...known[1]]
 }
 
 function broken(at: number, what: string): CodecError {

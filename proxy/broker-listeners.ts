@@ -26,7 +26,7 @@ export interface BrokerListenersOptions {
   /** Keeps the table. */
   save(bytes: Buffer): Promise<void>
   openBroker(entry: ListenerEntry, ordinal: number): Promise<SourceBroker>
-  sessionContext(broker: SourceBroker): SessionContext
+  sessionContext(broker: SourceBroker): Omit<SessionContext, 'connection'>
   accepted(): void
 }
 
@@ -153,16 +153,14 @@ export class BrokerListeners {
     accepted()
     client.on('error', error => log.debug({ err: error }, 'client connection failed'))
     const broker = await openBroker(entry, this.table.ordinal(entry.broker))
-    const { host, port } = parseAddress(entry.address)
+    const { address } = entry
+    const { host, port } = parseAddress(address)
     const source = (vip ? await dial({ host, port: port - VIP_DISTANCE }) : undefined) ?? (await dial({ host, port }))
     this.reachable.set(entry.broker, source !== undefined)
     if (source === undefined || client.destroyed) {
       // As a dead broker would.
       if (source === undefined)
-        log.warn(
-          { broker: entry.broker, address: entry.address },
-          'source broker cannot be reached: client connection closed',
-        )
+        log.warn({ broker: entry.broker, address }, 'source broker cannot be reached: client connection closed')
       client.destroy()
       source?.destroy()
       return
@@ -172,7 +170,7 @@ export class BrokerListeners {
       this.sessions.delete(session)
       context.closed(cause)
     }
-    const session = new Session({ ...context, closed }, client, source)
+    const session = new Session({ ...context, closed, connection: broker.connection(address) }, client, source)
     this.sessions.add(session)
     session.start()
     client.resume()

@@ -8,6 +8,7 @@ import {
   LockedError,
   lockDirectory,
   Replay,
+  realClock,
   realEnvironment,
   realFileSystem,
   SegmentVersionError,
@@ -243,10 +244,11 @@ export class Gateway {
     )
   }
 
-  #sessionContext(broker: SourceBroker): SessionContext {
+  #sessionContext(broker: SourceBroker): Omit<SessionContext, 'connection'> {
     const { frameBytesMax, pendingBytesMax } = this.#config
     const held = this.metrics.histogram('ack_hold_seconds')
     return {
+      clock: realClock,
       log: this.#log,
       policy: this.#policy,
       broker,

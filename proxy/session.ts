@@ -11,7 +11,6 @@
 // When the source ends, so does the client, as a broker's death would end it. When the client ends, so does the source, but
 // not before its sends are answered or given up: what they stored is replicated too.
 
-import type { Socket } from 'node:net'
 import {
   ANSWER_HEADER_BYTES_MAX,
   asTwoWay,
@@ -19,27 +18,46 @@ import {
   type FrameHead,
   FrameScanner,
   type FrameSink,
+  hostBytes,
   isSend,
   readSendAnswer,
   readSendRequest,
+  remarkOf,
   type SendAnswer,
   saysStored,
   type Verdict,
 } from '../codec/index.ts'
-import { ALL_REMOTES, Send, SKIP_REASONS, type SourceBroker } from '../replay/index.ts'
-import type { Logger } from './logger.ts'
+import { meaningOf, Send, type SourceConnection, type Unanswered } from '../replay/index.ts'
+import { Acceptance, type AcceptanceContext } from './acceptance.ts'
 import type { TopicPolicy } from './policy.ts'
-import { type TeeRemote, type TeeSink, tee } from './tee.ts'
 
-export interface SessionContext {
-  log: Logger
+/** What a session needs of a socket; net.Socket has it. */
+export interface SessionSocket {
+  readonly destroyed: boolean
+  readonly writableNeedDrain: boolean
+  readonly writableLength: number
+  readonly remoteAddress?: string | undefined
+  readonly remotePort?: number | undefined
+  readonly localAddress?: string | undefined
+  readonly localPort?: number | undefined
+  on(event: 'data', listener: (chunk: Buffer) => void): unknown
+  on(event: 'error', listener: (error: Error) => void): unknown
+  on(event: 'drain' | 'end' | 'close', listener: () => void): unknown
+  write(bytes: Buffer): boolean
+  cork(): void
+  uncork(): void
+  pause(): unknown
+  resume(): unknown
+  end(): unknown
+  destroy(): unknown
+}
+
+export interface SessionContext extends AcceptanceContext {
   policy: TopicPolicy
-  broker: SourceBroker
-  remotes: readonly TeeRemote[]
+  /** The source connection of the session, for its epoch. */
+  connection: SourceConnection
   frameBytesMax: number
   pendingBytesMax: number
-  /** Something was skipped by rule, of a topic. */
-  skipped(reason: string, topic: string): void
   /** Seconds that answers were held here until the places of the acks among them were written. */
   ackHeld(seconds: number): void
   malformed(reason: string): void
@@ -48,8 +66,8 @@ export interface SessionContext {
 
 export class Session {
   readonly #context: SessionContext
-  readonly #client: Socket
-  readonly #source: Socket
+  readonly #client: SessionSocket
+  readonly #source: SessionSocket
   readonly #requests: FrameScanner
   readonly #answers: FrameScanner
   /** Unanswered sends by their opaque towards the source. */
@@ -60,11 +78,10 @@ export class Session {
   /** The send whose body is coming in, and its opaque towards the source. */
   #incoming: Send | undefined
   #incomingOpaque = 0
-  /** The send whose answer is looked at, and what the answer says. */
-  #answered: Send | undefined
+  /** What the answer says that is looked at. */
   readonly #answer: SendAnswer = { queueId: -1, queueOffset: -1, commitLogOffsets: [] }
-  #teed = 0
-  readonly #tee: TeeSink
+  readonly #acceptance: Acceptance
+  readonly #unanswered: Unanswered
   /** Below any opaque that a client counts up to. */
   #ownOpaque = -0x80000000
   /** Answers not passed on yet, because an ack among them waits for its place to be written. */
@@ -73,6 +90,8 @@ export class Session {
   /** What is done when they have been passed on. */
   #after: (() => void)[] = []
   readonly #passHeld = () => this.#pass()
+  /** What came from the source while the epoch of its connection is not confirmed, unread. */
+  #unread: Buffer[] = []
   readonly #givenUp = (send: Send) => this.#gaveUp(send)
   #clientPaused = false
   #sourcePaused = false
@@ -80,7 +99,7 @@ export class Session {
   #draining = false
   #closed = false
 
-  constructor(context: SessionContext, client: Socket, source: Socket) {
+  constructor(context: SessionContext, client: SessionSocket, source: SessionSocket) {
     this.#context = context
     this.#client = client
     this.#source = source
@@ -91,14 +110,11 @@ export class Session {
     const answerSink: FrameSink = { head: head => this.#answerHead(head), body: () => {} }
     this.#requests = new FrameScanner(requestSink, context.frameBytesMax)
     this.#answers = new FrameScanner(answerSink, context.frameBytesMax, ANSWER_HEADER_BYTES_MAX)
-    const { broker } = context
-    this.#tee = {
-      message: message => {
-        const { topic } = this.#answered!
-        this.#teed++
-        if (message.skipMask === ALL_REMOTES) context.skipped(SKIP_REASONS[message.skipReason]!, topic)
-        broker.acked(topic, this.#answer.queueId, message)
-      },
+    this.#acceptance = new Acceptance(context)
+    const { localAddress = '', localPort = 0 } = source
+    this.#unanswered = {
+      bornHost: hostBytes(localAddress, localPort),
+      accept: (send, answer) => void this.#acceptance.accept(send, answer),
     }
   }
 
@@ -115,6 +131,7 @@ export class Session {
     this.#source.on('error', error => log.debug({ err: error }, 'source connection failed'))
     this.#client.on('close', () => this.#endOfClient())
     this.#source.on('close', () => this.#afterHeld(() => this.close('source')))
+    this.#context.connection.onConfirmed = () => this.#confirmed()
   }
 
   /** Ends both sides. */
@@ -123,7 +140,7 @@ export class Session {
     this.#closed = true
     this.#client.destroy()
     this.#source.destroy()
-    for (const _ of this.#pending) this.#context.broker.unanswered()
+    for (const send of this.#pending.values()) this.#context.broker.findOut(send, this.#unanswered)
     this.#pending.clear()
     this.#context.closed(cause)
   }
@@ -184,7 +201,7 @@ export class Session {
     if (!last) return
     // It goes on after this: registered before its last bytes are written.
     this.#incoming = undefined
-    this.#context.broker.forwarded(send)
+    this.#context.broker.forwarded(send, this.#context.connection)
     this.#pending.set(this.#incomingOpaque, send)
     this.#pendingBytes += send.frameBytes
     this.#flowToClient()
@@ -194,6 +211,12 @@ export class Session {
 
   #fromSource(chunk: Buffer): void {
     if (this.#closed) return
+    if (this.#context.connection.isUnclear) {
+      // Nothing behind it is read meanwhile; it takes half a second at most.
+      this.#unread.push(chunk)
+      this.#source.pause()
+      return
+    }
     const out: Buffer[] = []
     try {
       this.#answers.push(chunk, out)
@@ -208,6 +231,15 @@ export class Session {
     this.#endWhenAnswered()
   }
 
+  #confirmed(): void {
+    const unread = this.#unread
+    if (unread.length === 0) return
+    this.#unread = []
+    for (const chunk of unread) this.#fromSource(chunk)
+    if (!this.#sourcePaused && !this.#closed) this.#source.resume()
+    this.#callAfter()
+  }
+
   #answerHead(head: FrameHead): Verdict {
     if (!head.isResponse) return undefined
     const { opaque } = head
@@ -215,12 +247,14 @@ export class Session {
     if (send === undefined) return undefined
     const { broker, log } = this.#context
     const wasGivenUp = send.settled
-    if (!saysStored(head.code)) broker.refused(send)
-    else if (readSendAnswer(head, this.#answer) !== undefined) this.#accept(send)
+    if (!saysStored(head.code)) {
+      // An error after it was stored, maybe.
+      if (meaningOf(head.code, remarkOf(head) ?? '') === 'unclear') broker.findOut(send, this.#unanswered)
+      else broker.refused(send)
+    } else if (readSendAnswer(head, this.#answer) !== undefined) this.#accept(send)
     else {
-      log.error({ topic: send.topic }, 'the source accepted a message without saying where: it cannot be replicated')
-      broker.unanswered()
-      broker.refused(send)
+      log.error({ topic: send.topic }, 'the source accepted a message without saying where: it is looked for')
+      broker.findOut(send, this.#unanswered)
     }
     this.#pending.delete(opaque)
     if (wasGivenUp) this.#givenUpBytes -= send.frameBytes
@@ -229,46 +263,38 @@ export class Session {
   }
 
   #accept(send: Send): void {
-    const { broker, log, remotes } = this.#context
-    this.#answered = send
-    this.#teed = 0
-    try {
-      tee(send, this.#answer, Date.now(), remotes, this.#tee)
-    } catch (error) {
-      if (!(error instanceof CodecError)) throw error
-      // The broker took a batch whose members cannot be cut apart; it may have stored something else than was meant.
-      log.error(
-        { topic: send.topic, err: error },
-        'the source accepted a batch that cannot be read: it cannot be replicated',
-      )
-      broker.unanswered()
-    }
-    this.#answered = undefined
-    if (this.#teed === 0) return broker.refused(send)
-    broker.answered(send, this.#answer.queueId)
-    if (this.#holdingSince > 0) return
-    this.#holdingSince = performance.now()
-    broker.whenWritten(this.#passHeld)
+    if (!this.#acceptance.accept(send, this.#answer) || this.#holdingSince > 0) return
+    this.#holdingSince = this.#context.clock.uptime()
+    this.#context.broker.whenWritten(this.#passHeld)
   }
 
   #pass(): void {
     const held = this.#held
     this.#held = []
-    this.#context.ackHeld((performance.now() - this.#holdingSince) / 1000)
+    this.#context.ackHeld((this.#context.clock.uptime() - this.#holdingSince) / 1000)
     this.#holdingSince = 0
     if (this.#closed) return
     this.#toClient(held)
     this.#flowToClient()
-    const after = this.#after
-    this.#after = []
-    for (const call of after) call()
+    this.#callAfter()
     this.#endWhenAnswered()
   }
 
   /** An ack that the source gave before it ended is still passed on. */
   #afterHeld(call: () => void): void {
-    if (this.#holdingSince > 0) this.#after.push(call)
+    if (this.#isHolding) this.#after.push(call)
     else call()
+  }
+
+  #callAfter(): void {
+    if (this.#isHolding) return
+    const after = this.#after
+    this.#after = []
+    for (const call of after) call()
+  }
+
+  get #isHolding(): boolean {
+    return this.#holdingSince > 0 || this.#unread.length > 0
   }
 
   /** A send is waited for no longer; its answer may still come. */
@@ -320,7 +346,7 @@ export class Session {
     if (pause === this.#sourcePaused) return
     this.#sourcePaused = pause
     if (pause) this.#source.pause()
-    else this.#source.resume()
+    else if (this.#unread.length === 0) this.#source.resume()
   }
 
   /** While draining: at a boundary no more is read. */
@@ -353,7 +379,7 @@ export class Session {
 }
 
 /** Writes all of it; false where the socket asks to wait. */
-function writeAll(socket: Socket, out: readonly Buffer[]): boolean {
+function writeAll(socket: SessionSocket, out: readonly Buffer[]): boolean {
   if (out.length === 1) return socket.write(out[0]!)
   if (out.length === 0) return !socket.writableNeedDrain
   socket.cork()

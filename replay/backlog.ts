@@ -73,6 +73,7 @@ export class Backlog {
 
   /** A page from before this start, behind all others. Nothing of it is done yet. */
   restore(page: Page): void {
+    if (this.#last !== undefined) this.seal(this.#last)
     if (page.epoch > this.#releasedEpoch) this.releasedEnd = 0
     this.#releasedEpoch = page.epoch
     this.releasedEnd = Math.max(this.releasedEnd, page.maxOffset + 1)

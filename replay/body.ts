@@ -88,9 +88,14 @@ export class BodyMemory {
   }
 
   letGo(body: Body): void {
+    this.forget(body)
+    dropBody(body)
+  }
+
+  /** It is kept by somebody else now. */
+  forget(body: Body): void {
     this.used -= OBJECT_BYTES
     this.#each(body, -1)
-    dropBody(body)
   }
 
   #each({ propertyBytes, payloadBytes, payloadRest }: Body, change: 1 | -1): void {

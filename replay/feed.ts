@@ -142,11 +142,20 @@ export class Feed {
     return this.#lanes.get(backlog)!
   }
 
-  /** Milliseconds since the ack of the oldest message that waits; 0 where none does. */
+  /** When the oldest message that waits was acked. */
+  get oldestWaiting(): number | undefined {
+    let oldest: number | undefined
+    for (const { queue } of this.#lanes.values()) {
+      const { headAckedAt } = queue
+      if (headAckedAt !== undefined && headAckedAt < (oldest ?? Number.POSITIVE_INFINITY)) oldest = headAckedAt
+    }
+    return oldest
+  }
+
+  /** Milliseconds since then; 0 where nothing waits. */
   get lagMs(): number {
-    let oldest = Number.POSITIVE_INFINITY
-    for (const { queue } of this.#lanes.values()) oldest = Math.min(oldest, queue.headAckedAt ?? oldest)
-    return oldest === Number.POSITIVE_INFINITY ? 0 : Math.max(0, this.#environment.clock.now() - oldest)
+    const oldest = this.oldestWaiting
+    return oldest === undefined ? 0 : Math.max(0, this.#environment.clock.now() - oldest)
   }
 
   /** Lanes that cannot go on, with what they wait for. */

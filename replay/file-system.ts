@@ -21,7 +21,7 @@ export interface FileSystem {
   makeFolder(path: string): Promise<void>
   /** Names in a folder; none where there is no folder. */
   list(path: string): Promise<string[]>
-  /** A new file; throws where it exists. */
+  /** A new file, whose name outlives the machine; throws where it exists. */
   create(path: string): Promise<AppendFile>
   /** The whole file; undefined where there is none. */
   read(path: string): Promise<Buffer | undefined>
@@ -29,6 +29,8 @@ export interface FileSystem {
   readAt(path: string, at: number, length: number): Promise<Buffer>
   /** Bytes of a file. */
   size(path: string): Promise<number>
+  /** What another process left of a file, and its name, outlives the machine from now on. */
+  sync(path: string): Promise<void>
   /**
    * The file begins with these bytes, or, after a crash, with what it began with, or torn: for slots that are written in
    * turn. Synced. It never gets shorter, so that it needs no new space on a full disk.
@@ -36,9 +38,8 @@ export interface FileSystem {
   overwrite(path: string, bytes: Buffer): Promise<void>
   /** The file is this, or, after a crash, what it was. Synced. */
   replace(path: string, bytes: Buffer): Promise<void>
+  /** It does not come back after a crash. */
   remove(path: string): Promise<void>
-  /** Makes what was created, renamed and removed in a folder survive the machine. */
-  syncFolder(path: string): Promise<void>
   /** Bytes that are free for us on the disk of a folder. */
   freeBytes(folder: string): Promise<number>
 }
@@ -63,6 +64,10 @@ export const realFileSystem: FileSystem = {
       constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_APPEND,
       OWNER_ONLY,
     )
+    await syncPath(dirname(path)).catch(async error => {
+      await handle.close()
+      throw error
+    })
     return {
       append(bytes) {
         // A write may be short, on a disk that is nearly full.
@@ -113,17 +118,23 @@ export const realFileSystem: FileSystem = {
   async replace(path, bytes) {
     await fs.writeFile(`${path}.new`, bytes, { mode: OWNER_ONLY, flush: true })
     await fs.rename(`${path}.new`, path)
-    await this.syncFolder(dirname(path))
+    await syncPath(dirname(path))
+  },
+  async sync(path) {
+    await syncPath(path)
+    await syncPath(dirname(path))
   },
   async remove(path) {
     await fs.rm(path, { force: true })
-  },
-  async syncFolder(path) {
-    const folder = await fs.open(path)
-    await folder.sync().finally(() => folder.close())
+    await syncPath(dirname(path))
   },
   async freeBytes(folder) {
     const { bavail, bsize } = await fs.statfs(folder)
     return bavail * bsize
   },
+}
+
+async function syncPath(path: string): Promise<void> {
+  const file = await fs.open(path)
+  await file.sync().finally(() => file.close())
 }

@@ -2,25 +2,34 @@
 //
 // A round asks for the next few stretches at once and goes on beside the lane's sending. Where a message cannot be had,
 // the lane waits and says so; it is given up as lost only where the source proves that it is gone: its offset is below
-// the queue's oldest, or another message stands at its offset.
+// the queue's oldest, or what the log says of it (inquiry.ts) when the queue does not give it: it passes over it, has something
+// else there, does not reach so far, or is no more.
 
-import type { StoredMessage } from '../codec/index.ts'
+import { ResponseCode, type StoredMessage } from '../codec/index.ts'
 import type { Account, LostCause } from './account.ts'
 import type { BodyMemory } from './body.ts'
 import { asSent, isTheAcked, unpacked } from './check.ts'
 import { type Clock, sleep } from './clock.ts'
-import type { Cluster } from './cluster.ts'
+import { type Cluster, RefusedError } from './cluster.ts'
+import { Inquiry, type Verdict } from './inquiry.ts'
+import type { Place } from './place.ts'
 import type { Reader } from './reader.ts'
-import { PULL_MESSAGES_MAX, pull } from './reading.ts'
+import { PULL_MESSAGES_MAX, type Pulled, pull } from './reading.ts'
 import type { Turns } from './turns.ts'
 import { WaitError } from './wait-error.ts'
 
 /** Places from the head of the lane within which gaps are filled ahead of being sent. */
 const WINDOW = 512
 const PULLS = 8
-/** Right after its ack a message cannot be read yet; milliseconds until the next look, and until that is worth saying. */
+/** Right after its ack a message cannot be read yet; milliseconds until the next look, and until its log is asked. */
 const NOT_YET_PAUSE = 20
-const NOT_YET_MOST = 5_000
+const NOT_YET_MOST = 1_000
+/** Places asked for by their commit-log offsets at a time. */
+const INQUIRIES = 32
+
+/** What a pull is refused with where the topic or the queue is not there (any more). */
+const NO_QUEUE: readonly number[] = [ResponseCode.TOPIC_NOT_EXIST, ResponseCode.INVALID_PARAMETER]
+const GONE: Pulled = { messages: [], nextOffset: 0, minOffset: 0, maxOffset: 0 }
 
 export interface GapSource {
   cluster: Cluster
@@ -39,6 +48,7 @@ export class GapFiller {
   readonly #memory: BodyMemory
   readonly #account: Account
   readonly #giveUp: (index: number, cause: LostCause) => void
+  readonly #inquiry: Inquiry
   #round: Promise<void> | undefined
   /** Since when the first gap lies beyond what the source lets us read. */
   #notYetSince: number | undefined
@@ -57,6 +67,7 @@ export class GapFiller {
     this.#memory = memory
     this.#account = account
     this.#giveUp = giveUp
+    this.#inquiry = new Inquiry(clock, source.cluster, source.topic)
   }
 
   /** The round that is under way, or one that begins now; undefined where nothing near the head is missing. */
@@ -90,13 +101,13 @@ export class GapFiller {
   }
 
   async #fill(starts: readonly number[]): Promise<void> {
-    const { cluster, topic, queueId, turns } = this.#source
+    const { topic, queueId, turns } = this.#source
     const address = this.#source.address()
     const answers = await Promise.all(
       starts.map((offset, index) =>
         turns.take(async () =>
           // Many lanes may have begun while there was room.
-          index > 0 && this.#memory.isFull ? undefined : pull(cluster, address, topic, queueId, offset),
+          index > 0 && this.#memory.isFull ? undefined : this.#pull(address, offset),
         ),
       ),
     )
@@ -115,14 +126,58 @@ export class GapFiller {
       return
     }
     const [offset] = starts as [number]
-    if (offset >= maxOffset) {
+    if (offset >= maxOffset && answers[0] !== GONE) {
       this.#notYetSince ??= this.#clock.now()
       if (this.#clock.now() - this.#notYetSince < NOT_YET_MOST) return sleep(this.#clock, NOT_YET_PAUSE)
     }
+    if (await this.#inquire(address)) {
+      this.#notYetSince = undefined
+      return
+    }
     throw new WaitError(
       `the source does not let the lane read what was acked in ${topic} queue ${queueId}`,
-      `offset ${offset}; the queue has ${minOffset} to ${maxOffset - 1}`,
+      answers[0] === GONE
+        ? `offset ${offset}; the queue is no more`
+        : `offset ${offset}; the queue has ${minOffset} to ${maxOffset - 1}`,
     )
+  }
+
+  async #pull(address: string, offset: number): Promise<Pulled> {
+    const { cluster, topic, queueId } = this.#source
+    try {
+      return await pull(cluster, address, topic, queueId, offset)
+    } catch (error) {
+      if (error instanceof RefusedError && NO_QUEUE.includes(error.code)) return GONE
+      throw error
+    }
+  }
+
+  /** Asks for the first places that are missing by their commit-log offsets; false where that changes nothing. */
+  async #inquire(address: string): Promise<boolean> {
+    const queue = this.#queue
+    const places: Place[] = []
+    for (let index = 0; index < Math.min(queue.span, WINDOW) && places.length < INQUIRIES; index++)
+      if (!queue.isDone(index) && queue.body(index) === undefined) places.push(queue.place(index))
+    const verdicts = await this.#source.turns.take(() => this.#inquiry.about(address, places))
+    const bySequence = new Map<number, Verdict>()
+    for (const [index, { sequence }] of places.entries()) bySequence.set(sequence, verdicts[index]!)
+    const lost: [index: number, cause: LostCause][] = []
+    let filled = 0
+    // What was done meanwhile has moved the others.
+    for (let index = 0; index < Math.min(queue.span, WINDOW); index++) {
+      if (queue.isDone(index) || queue.body(index) !== undefined) continue
+      const place = queue.place(index)
+      const verdict = bySequence.get(place.sequence)
+      if (verdict === undefined || verdict === 'wait') continue
+      if (typeof verdict === 'string') lost.push([index, verdict])
+      else if (filled > 0 && this.#memory.isFull) break
+      else {
+        this.#fillIn(index, place, verdict)
+        filled++
+      }
+    }
+    this.#giveUpAll(lost)
+    return filled + lost.length > 0
   }
 
   /** Gives the lane what was found; false where none of it helps. */
@@ -136,18 +191,28 @@ export class GapFiller {
       const stored = found.get(offset)
       if (stored === undefined) {
         if (offset < minOffset) lost.push([index, 'expired'])
-      } else if (!isTheAcked(queue.place(index), stored)) lost.push([index, 'source'])
-      else {
+      } else {
+        const place = queue.place(index)
+        // Another message: its log is asked.
+        if (!isTheAcked(place, stored)) continue
         if (filled > 0 && this.#memory.isFull) break
-        const body = asSent(queue.place(index), stored)
-        this.#memory.keepAnyway(body)
-        queue.fill(index, body)
-        this.#account.readBack++
+        this.#fillIn(index, place, stored)
         filled++
       }
     }
-    // From the last on: what is done at the head moves the indexes.
-    for (const [index, cause] of lost.reverse()) this.#giveUp(index, cause)
+    this.#giveUpAll(lost)
     return filled + lost.length > 0
+  }
+
+  /** From the last on: what is done at the head moves the indexes. */
+  #giveUpAll(lost: readonly [index: number, cause: LostCause][]): void {
+    for (const [index, cause] of lost.toReversed()) this.#giveUp(index, cause)
+  }
+
+  #fillIn(index: number, place: Place, stored: StoredMessage): void {
+    const body = asSent(place, stored)
+    this.#memory.keepAnyway(body)
+    this.#queue.fill(index, body)
+    this.#account.readBack++
   }
 }

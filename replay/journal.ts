@@ -12,6 +12,7 @@
 
 import type { Body } from './body.ts'
 import type { Environment } from './environment.ts'
+import type { Epoch } from './epoch.ts'
 import {
   EPOCH_RECORD_BYTES,
   encodeEpoch,
@@ -183,8 +184,7 @@ export class Journal {
   }
 
   /** Names an epoch; it is in the journal before the first place of it. */
-  beginEpoch(ordinal: number): void {
-    const id = this.#environment.randomId(6)
+  beginEpoch({ ordinal, id }: Epoch): void {
     this.epochIds.set(ordinal, id)
     this.#room(EPOCH_RECORD_BYTES)
     this.#end = encodeEpoch(this.#slab, this.#end, this.#salt, ordinal, id)
@@ -352,7 +352,6 @@ export class Journal {
   async #create(): Promise<PlaceFile> {
     const path = `${this.#folder}/${segmentName({ id: this.nextSegmentId++, salt: this.#salt })}`
     const file = await this.#environment.fileSystem.create(path)
-    await this.#environment.fileSystem.syncFolder(this.#folder)
     const { ack, stallTimeout } = this.#options
     const timeouts = { write: stallTimeout, sync: ack === 'fsync' ? stallTimeout : stallTimeout * PATIENCE }
     return new PlaceFile(this.#environment, path, file, timeouts, this.#events)
@@ -448,7 +447,6 @@ export class Journal {
     try {
       await file.write(Buffer.concat([this.#prologue(path), ...bytes]))
       await file.sync()
-      await fileSystem.syncFolder(this.#folder)
       return path
     } catch (error) {
       await fileSystem.remove(path).catch(() => {})

@@ -346,6 +346,11 @@ export class Lane {
 
   async #deadLetter({ place, body }: Outgoing, reason: string): Promise<void> {
     const { account, deadLetters, environment } = this.#context
+    // It has left memory meanwhile: the next step has it again.
+    if (this.queue.body(0) !== body) {
+      this.#hopeless = { sequence: place.sequence, reason }
+      return
+    }
     await deadLetters.add(this.topic, this.queueId, place, body, reason)
     environment.log.error(
       { topic: this.topic, queueId: this.queueId, queueOffset: place.queueOffset, reason },

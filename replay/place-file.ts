@@ -74,21 +74,21 @@ export class PlaceFile {
   write(bytes: Buffer, head: Buffer | undefined, offLoop: boolean, told: () => void): void {
     const all = head === undefined ? bytes : Buffer.concat([head, bytes])
     this.bytes += all.length
-    const started = performance.now()
+    const started = this.#environment.clock.uptime()
     if (offLoop) {
       this.#beingWritten = bytes
       this.#idle = this.#watched('append', this.#writeTimeout, this.#file.write(all), () => {
         // Only now: a sync that is out does not know of it.
         this.#beingWritten = undefined
         this.#unsynced.push(bytes)
-        this.#events.appended((performance.now() - started) / 1000)
+        this.#events.appended((this.#environment.clock.uptime() - started) / 1000)
       }).then(told)
       return
     }
     this.#unsynced.push(bytes)
     try {
       this.#file.append(all)
-      this.#events.appended((performance.now() - started) / 1000)
+      this.#events.appended((this.#environment.clock.uptime() - started) / 1000)
     } catch (error) {
       this.#fail('append', error as Error)
     }
@@ -109,10 +109,10 @@ export class PlaceFile {
     this.#beingSynced = this.#unsynced
     this.#unsynced = []
     this.#syncStartedAt = this.#environment.clock.now()
-    const started = performance.now()
+    const started = this.#environment.clock.uptime()
     this.#syncing = this.#watched('sync', this.#syncTimeout, this.#file.sync(), () => {
       this.#beingSynced = []
-      this.#events.synced((performance.now() - started) / 1000)
+      this.#events.synced((this.#environment.clock.uptime() - started) / 1000)
     }).finally(() => {
       this.#syncing = undefined
     })

@@ -3,7 +3,7 @@
 // As a tool does, without a consumer: group TOOLS_CONSUMER, the subscription in the request (sysFlag 4), no suspension
 // (PullMessageProcessor.java). An answer has at most 32 messages; 8 of what lies far back.
 
-import { decodeStoredMessages, RequestCode, ResponseCode, type StoredMessage } from '../codec/index.ts'
+import { CodecError, decodeStoredMessages, RequestCode, ResponseCode, type StoredMessage } from '../codec/index.ts'
 import { type Cluster, RefusedError } from './cluster.ts'
 
 export const PULL_MESSAGES_MAX = 32
@@ -23,13 +23,14 @@ export async function pull(
   topic: string,
   queueId: number,
   offset: number,
+  count = PULL_MESSAGES_MAX,
 ): Promise<Pulled> {
   const { header, body } = await cluster.ask(address, RequestCode.PULL_MESSAGE, [
     ['consumerGroup', 'TOOLS_CONSUMER'],
     ['topic', topic],
     ['queueId', queueId],
     ['queueOffset', offset],
-    ['maxMsgNums', PULL_MESSAGES_MAX],
+    ['maxMsgNums', count],
     ['sysFlag', SUBSCRIPTION_IN_REQUEST],
     ['commitOffset', 0],
     ['suspendTimeoutMillis', 0],
@@ -64,12 +65,63 @@ export async function maxOffset(cluster: Cluster, address: string, topic: string
   return Number(header.ext.get('offset'))
 }
 
+/**
+ * The record at a commit-log offset; undefined where there is none. What stands in the middle of a record may be taken for
+ * one: whoever asks has to look whether it is what was meant. Throws LinkError, RefusedError.
+ */
+export async function view(cluster: Cluster, address: string, offset: number): Promise<StoredMessage | undefined> {
+  const { header, body } = await cluster.ask(address, RequestCode.VIEW_MESSAGE_BY_ID, [['offset', offset]])
+  // Broker 5.3.3: 'can not find message by the offset'; or success with an empty body.
+  if (header.code === ResponseCode.SYSTEM_ERROR && /can not find message/i.test(header.remark ?? '')) return undefined
+  if (header.code !== ResponseCode.SUCCESS)
+    throw new RefusedError(header.code, `reading the record at ${offset} of the log`, header.remark)
+  try {
+    return decodeStoredMessages(body)[0]
+  } catch (error) {
+    if (error instanceof CodecError) return undefined
+    throw error
+  }
+}
+
+/** The first offset of a queue whose message was stored at this time or later. */
+export async function offsetAt(
+  cluster: Cluster,
+  address: string,
+  topic: string,
+  queueId: number,
+  timestamp: number,
+): Promise<number> {
+  const { header } = await cluster.ask(address, RequestCode.SEARCH_OFFSET_BY_TIMESTAMP, [
+    ['topic', topic],
+    ['queueId', queueId],
+    ['timestamp', timestamp],
+  ])
+  if (header.code !== ResponseCode.SUCCESS)
+    throw new RefusedError(header.code, `the offset at a time in ${topic} queue ${queueId}`, header.remark)
+  return Number(header.ext.get('offset'))
+}
+
+export interface LogState {
+  /** The oldest offset of the broker's log. */
+  start: number
+  /** The offset behind its newest record, and up to where it can be read by queue. */
+  end: number
+  readable: number
+  /** When its oldest message was stored; 0 where it does not say. */
+  oldestAt: number
+}
+
 /** How far the broker's log goes, and how far it can be read by queue. */
-export async function logEnd(cluster: Cluster, address: string): Promise<{ end: number; readable: number }> {
+export async function logEnd(cluster: Cluster, address: string): Promise<LogState> {
   const { header, body } = await cluster.ask(address, RequestCode.GET_BROKER_RUNTIME_INFO)
   if (header.code !== ResponseCode.SUCCESS)
     throw new RefusedError(header.code, 'the state of the broker', header.remark)
   const { table } = JSON.parse(body.toString()) as { table: Record<string, string> }
   const end = Number(table.commitLogMaxOffset)
-  return { end, readable: end - Number(table.dispatchBehindBytes) }
+  return {
+    start: Number(table.commitLogMinOffset ?? 0),
+    end,
+    readable: end - Number(table.dispatchBehindBytes),
+    oldestAt: Number(table.earliestMessageTimeStamp ?? 0),
+  }
 }

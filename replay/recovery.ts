@@ -1,8 +1,7 @@
 // What a source broker's folder holds of messages that are not done, put back into backlogs at a start.
 //
 // A message's place is in a block, in a segment of places, or in both, or twice in segments after a failure: each counts
-// once. Blocks come first, for what is in them was released before what is not. Within a queue they are put in the order of
-// epochs and offsets; so are the places that no block has, behind them. Nothing is appended to what is found here.
+// once. Within a queue pages and places are put in the order of epochs and offsets. Nothing is appended to what is found here.
 //
 // Exact about what is missing: places that the cursor knew to wait and that are not found, and sequence numbers behind the
 // cursor of which no record is left, are lost. Damaged bodies are not looked for: they are found when they are read.
@@ -113,6 +112,8 @@ export class Recovery {
 
   /** First reading: topics, epochs, and which sequences there are. */
   async #readNames(name: string, salt: number): Promise<void> {
+    // A process that was killed may not have synced it, and the next slots count on what is found here.
+    await this.#environment.fileSystem.sync(`${this.#folder}/${name}`)
     const bytes = await this.#read(name)
     readSegment(bytes, salt, {
       topic: (number, topic) => {
@@ -130,6 +131,7 @@ export class Recovery {
     const path = `${this.#folder}/${name}`
     const file: BlockFile = { path, bytes: 0, pages: 0, epoch: Number.POSITIVE_INFINITY }
     this.#files.push(file)
+    await this.#environment.fileSystem.sync(path)
     const { bytes, damagedBytes } = await scanBlockFile(this.#environment, path, salt, scanned => {
       this.#high = Math.max(this.#high, scanned.header.maxSequence)
       this.#epochIds.set(scanned.header.epoch, scanned.header.epochId)
@@ -244,9 +246,15 @@ export class Recovery {
       for (const [queueId, { blocks, leftovers }] of queues) {
         const backlog = this.#backlog(topic, queueId)
         blocks.sort((a, b) => orderOf(a.header, b.header))
-        for (const block of blocks) await this.#restorePage(backlog, block, counted)
         leftovers.sort(({ place: a }, { place: b }) => a.epoch - b.epoch || a.queueOffset - b.queueOffset)
-        for (const leftover of leftovers) this.#restorePlace(backlog, leftover, counted)
+        let next = 0
+        for (const block of blocks) {
+          // A page may have gone to disk before one that stands before it.
+          for (; next < leftovers.length && isBefore(leftovers[next]!.place, block.header); next++)
+            this.#restorePlace(backlog, leftovers[next]!, counted)
+          await this.#restorePage(backlog, block, counted)
+        }
+        for (; next < leftovers.length; next++) this.#restorePlace(backlog, leftovers[next]!, counted)
       }
     return covered
   }
@@ -261,6 +269,7 @@ export class Recovery {
     const whole = this.#feeds.map(feed => wholePage(feed, header))
     if (whole.every(undone => undone === 'none')) return
     const isStraddled = this.#feeds.some(feed => !feed.isBehindSlot(minSequence) && feed.isBehindSlot(maxSequence))
+    // Some stand behind higher offsets: those must not be taken for done with them.
     const isLate = header.late || backlog.isLate(epoch, header.minOffset)
     let read: BlockPlaces | undefined
     if (isStraddled || isLate || whole.includes('some')) {
@@ -365,6 +374,10 @@ class Bits {
 /** In the order of release, nearly: what came late went behind higher offsets. */
 function orderOf(a: ScannedBlock['header'], b: ScannedBlock['header']): number {
   return a.epoch - b.epoch || a.maxOffset - b.maxOffset || a.minSequence - b.minSequence
+}
+
+function isBefore({ epoch, queueOffset }: Place, header: ScannedBlock['header']): boolean {
+  return epoch < header.epoch || (epoch === header.epoch && queueOffset < header.maxOffset)
 }
 
 /** Whether a feed has to do all messages of a page, none, or it takes a look at each to tell. */

@@ -6,9 +6,17 @@
 // (Without "with it": A and B are out; B is acked at 11; C is forwarded; A is acked at 10. B may go, and A would wait.)
 // A message that stands right behind the last released one need not wait: nothing can come between the two.
 //
+// Offsets count within an epoch, and epochs go by ordinal: all of an older one come before all of a newer one. Nothing more
+// is needed for that, as the first message of a newer epoch waits, like any other, for every send that was forwarded before
+// its ack came, those on connections of the older epoch among them; but nothing stands 'right behind' over the border.
+// What is acked in an older epoch later still (a send given up, or one that a former master took, which knows nothing of its
+// successor) comes behind what went: late.
+//
 // Pure: no clock, no disk. It does not know what a message is, only its offset and how many it stands for.
 
 export interface Releasable {
+  /** Ordinal of the epoch that its offset counts in. */
+  epoch: number
   queueOffset: number
   /** Set here: sends with a smaller number were forwarded before this message's ack came. */
   before: number
@@ -29,9 +37,11 @@ export interface Outstanding {
 
 class Queue<M extends Releasable> {
   readonly outstanding = new Fifo<Outstanding>(isSettled)
-  /** In order of acks, and in order of offsets. */
+  /** In order of acks, and in order of places. */
   readonly byAck = new Fifo<M>(isReleased)
   readonly byOffset: M[] = []
+  /** The highest epoch that anything was released of, and the offset behind its last. */
+  releasedEpoch = 0
   releasedEnd = -1
 }
 
@@ -46,7 +56,7 @@ export class Release<M extends Releasable> {
   readonly #topics = new Map<string, Topic<M>>()
   #forwarded = 0
 
-  /** `late`: an offset below one that was released before; only after a send was given up. */
+  /** `late`: it comes behind one that was released before; only after a send was given up, or in an epoch that has ended. */
   constructor(release: (message: M, late: boolean) => void) {
     this.#release = release
   }
@@ -66,7 +76,7 @@ export class Release<M extends Releasable> {
   /** The ack of a message has come, and its place is written. Its send is settled after all of its messages. */
   acked(topic: string, queueId: number, message: M): void {
     const queue = this.#queue(topic, queueId)
-    if (message.queueOffset === queue.releasedEnd && queue.byOffset.length === 0) {
+    if (isNext(queue, message) && queue.byOffset.length === 0) {
       queue.releasedEnd++
       this.#release(message, false)
       return
@@ -133,18 +143,21 @@ export class Release<M extends Releasable> {
     // A client may name any number of queues that do not exist.
     if (queue.releasedEnd < 0 && queue.byOffset.length === 0 && queue.outstanding.first === undefined)
       queues.delete(queueId)
-    // The highest offset that may go; all acked below it go with it.
-    let limit = -1
+    // The highest place that may go; all acked below it go with it.
+    let limit: M | undefined
     for (let { first } = queue.byAck; first !== undefined && first.before <= oldest; { first } = queue.byAck) {
-      limit = Math.max(limit, first.queueOffset)
+      if (limit === undefined || isBehind(first, limit)) limit = first
       first.released = true
     }
     let count = 0
     for (const message of queue.byOffset) {
-      const { queueOffset } = message
-      if (queueOffset > limit && queueOffset !== queue.releasedEnd) break
-      const late = queueOffset < queue.releasedEnd
-      if (!late) queue.releasedEnd = queueOffset + 1
+      const { epoch, queueOffset } = message
+      if ((limit === undefined || isBehind(message, limit)) && !isNext(queue, message)) break
+      const late = epoch < queue.releasedEpoch || (epoch === queue.releasedEpoch && queueOffset < queue.releasedEnd)
+      if (!late) {
+        queue.releasedEpoch = epoch
+        queue.releasedEnd = queueOffset + 1
+      }
       message.released = true
       queue.byAck.oneIsGone()
       count++
@@ -157,6 +170,14 @@ export class Release<M extends Releasable> {
   #forgetUnused(name: string, { anyQueue, queues }: Topic<M>): void {
     if (queues.size === 0 && oldestOf(anyQueue) === Number.POSITIVE_INFINITY) this.#topics.delete(name)
   }
+}
+
+function isNext(queue: { releasedEpoch: number; releasedEnd: number }, { epoch, queueOffset }: Releasable): boolean {
+  return queueOffset === queue.releasedEnd && epoch === queue.releasedEpoch
+}
+
+function isBehind(one: Releasable, other: Releasable): boolean {
+  return one.epoch === other.epoch ? one.queueOffset > other.queueOffset : one.epoch > other.epoch
 }
 
 function isSettled({ settled }: Outstanding): boolean {
@@ -179,10 +200,10 @@ function take(outstanding: Fifo<Outstanding>, before: number, old: Outstanding[]
   }
 }
 
-/** Keeps the list sorted by offset; acks come nearly in order, so the place is near the end. */
+/** Keeps the list sorted by place; acks come nearly in order, so the place is near the end. */
 function insert<M extends Releasable>(sorted: M[], message: M): void {
   let at = sorted.length
-  while (at > 0 && sorted[at - 1]!.queueOffset > message.queueOffset) at--
+  while (at > 0 && isBehind(sorted[at - 1]!, message)) at--
   if (at === sorted.length) sorted.push(message)
   else sorted.splice(at, 0, message)
 }

@@ -19,6 +19,8 @@ export interface ReplayOptions {
   bodyMemory: number
   bornTimestampTolerance: number
   sendGiveUpTimeout: number
+  /** Bytes of sends without an answer that are kept to be looked for, for each source broker; 64 MiB by default. */
+  unresolvedMemory?: number
   topicSync: 'create' | 'off'
   journal: JournalSettings
 }
@@ -102,7 +104,7 @@ export class Replay {
   }
 
   async #openBroker(name: string, cluster: string, ordinal: number, address: string): Promise<SourceBroker> {
-    const { group, bornTimestampTolerance, sendGiveUpTimeout, dataDir, journal } = this.#options
+    const { group, bornTimestampTolerance, sendGiveUpTimeout, unresolvedMemory, dataDir, journal } = this.#options
     const broker = new SourceBroker(
       this.#environment,
       // A broker's name may hold anything; a folder's may not.
@@ -116,6 +118,7 @@ export class Replay {
         bornTimestampTolerance,
         sendGiveUpTimeout,
         journal,
+        ...(unresolvedMemory === undefined ? {} : { unresolvedMemory }),
       },
       address,
       this.source,

@@ -5,12 +5,13 @@
 
 import { SendRequest } from '../codec/index.ts'
 import type { Backlog } from './backlog.ts'
+import type { SourceConnection, SourceEpoch, Traced } from './epoch.ts'
 import type { AckedMessage } from './message.ts'
 import type { Outstanding } from './release.ts'
 
 const NONE = Buffer.alloc(0)
 
-export class Send extends SendRequest implements Outstanding, AckedMessage {
+export class Send extends SendRequest implements Outstanding, Traced, AckedMessage {
   /** Bytes of its frame. */
   frameBytes = 0
   /** Whether the client asked for no answer. */
@@ -24,6 +25,13 @@ export class Send extends SendRequest implements Outstanding, AckedMessage {
   settled = false
   /** Told when it is waited for no longer; its answer may come all the same. */
   givenUp: ((send: Send) => void) | undefined = undefined
+
+  connection: SourceConnection | undefined = undefined
+  forwardedIn: SourceEpoch | undefined = undefined
+  logBefore = -1
+  queueBefore = -1
+  queuesBefore: ReadonlyMap<number, number> | undefined = undefined
+  ackedIn: SourceEpoch | undefined = undefined
 
   epoch = 0
   sequence = 0

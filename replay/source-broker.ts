@@ -6,26 +6,29 @@
 import { Backlog } from './backlog.ts'
 import { type BodyMemory, dropBody } from './body.ts'
 import type { Cluster } from './cluster.ts'
+import { Confirmation } from './confirmation.ts'
 import type { Slot } from './cursor.ts'
 import type { Environment } from './environment.ts'
+import { Epochs, SourceConnection } from './epoch.ts'
 import { Feed } from './feed.ts'
 import { Journal } from './journal.ts'
 import type { AckedMessage } from './message.ts'
+import { Pace, QUESTIONS_MOST } from './pace.ts'
 import type { Page } from './page.ts'
 import { ALL_REMOTES, SKIP_REASONS, type SkipReason } from './place.ts'
 import { Recovery } from './recovery.ts'
 import { Release } from './release.ts'
 import type { Remote } from './remote.ts'
+import { Retention } from './retention.ts'
 import type { Send } from './send.ts'
 import { Spill } from './spill.ts'
 import { Turns } from './turns.ts'
+import { type Unanswered, Unresolved } from './unresolved.ts'
 
 /** Milliseconds between two cursors, while anything changes. */
 const CURSOR_INTERVAL = 1_000
 /** Between two looks for sends to give up. */
 const GIVE_UP_INTERVAL = 1_000
-/** Requests to the source broker that read back, at a time. */
-const PULLS_AT_A_TIME = 64
 /** A segment of places: it is ended when it is longer, or, in a small journal, than this share of it. */
 const PLACES_SEGMENT_BYTES = 16 * 1024 * 1024
 const BODIES_FILE_BYTES = 64 * 1024 * 1024
@@ -55,6 +58,7 @@ export interface SourceBrokerOptions {
   group: string
   bornTimestampTolerance: number
   sendGiveUpTimeout: number
+  unresolvedMemory?: number
   journal: JournalSettings
 }
 
@@ -73,13 +77,22 @@ export class SourceBroker {
   readonly feeds: readonly Feed[]
   readonly journal: Journal
   readonly spill: Spill
-  /** The address of its master now; set by who knows the routes. */
-  address: string
-  /** Ordinal of the epoch that acks belong to. */
-  epoch = 1
   readonly #environment: Environment
   readonly #memory: BodyMemory
   readonly #release: Release<AckedMessage>
+  readonly #unresolved: Unresolved
+  readonly #retention: Retention
+  readonly #pace = new Pace()
+  readonly #turns = new Turns(QUESTIONS_MOST)
+  /** The send whose ack is waited for with a watch in hand, and since when. */
+  #timed: Send | undefined
+  #timedSince = 0
+  readonly #source: Cluster
+  #address: string
+  #epochs!: Epochs
+  #confirmation!: Confirmation
+  /** Of those who forward without a connection of their own. */
+  #ownConnection!: SourceConnection
   readonly #backlogs = new Map<string, Map<number, Backlog>>()
   #batch: Batch = newBatch(0)
   /** Batches whose places are being written, the oldest first. */
@@ -102,7 +115,8 @@ export class SourceBroker {
   ) {
     const { folder, name, gatewayId, journal } = options
     this.options = options
-    this.address = address
+    this.#address = address
+    this.#source = source
     this.#environment = environment
     this.#memory = memory
     this.journal = new Journal(environment, folder, {
@@ -132,7 +146,7 @@ export class SourceBroker {
       sourceBroker: name,
       sourceOrdinal: options.ordinal,
       sourceAddress: () => this.address,
-      turns: new Turns(PULLS_AT_A_TIME),
+      turns: this.#turns,
       memory,
       producerGroup: `TEE_${gatewayId}`,
       bornTimestampTolerance: options.bornTimestampTolerance,
@@ -147,11 +161,32 @@ export class SourceBroker {
     }
     const load = (page: Page, backlog: Backlog) => this.spill.load(page, backlog)
     this.feeds = remotes.map(remote => new Feed(environment, folder, remote, shared, load))
+    const { clock, log } = environment
+    this.#retention = new Retention({
+      clock,
+      log,
+      source,
+      broker: name,
+      address: () => this.address,
+      oldestGap: () => this.#oldestGap,
+    })
+    this.#unresolved = new Unresolved({
+      clock,
+      log,
+      source,
+      broker: name,
+      address: () => this.address,
+      turns: this.#turns,
+      sendGiveUpTimeout: options.sendGiveUpTimeout,
+      settled: send => this.refused(send),
+      unresolved: count => this.unresolved(count),
+      ...(options.unresolvedMemory === undefined ? {} : { memoryMost: options.unresolvedMemory }),
+    })
   }
 
   /** Reads the journal; what is not done waits in lanes. Throws SegmentVersionError, SlotVersionError. */
   async open(): Promise<void> {
-    const { fileSystem, log } = this.#environment
+    const { clock, fileSystem, log, randomId } = this.#environment
     const { folder, name } = this.options
     await fileSystem.makeFolder(folder)
     const slots: Slot[] = []
@@ -175,7 +210,18 @@ export class SourceBroker {
     })
     this.#batch = newBatch(this.journal.sequence)
     const last = Math.max(0, ...recovered.epochIds.keys(), ...slots.map(slot => slot.nextEpoch - 1))
-    this.#beginEpoch(last + 1)
+    this.#epochs = new Epochs(
+      this.#address,
+      { ordinal: last + 1, id: randomId(6) },
+      () => randomId(6),
+      epoch => {
+        this.journal.beginEpoch(epoch)
+        log.info({ broker: name, epoch: epoch.ordinal }, 'a new epoch of the source broker begins')
+      },
+    )
+    this.journal.beginEpoch(this.#epochs.newest)
+    this.#confirmation = new Confirmation(clock, log, this.#source, this.#epochs)
+    this.#ownConnection = this.connection(this.#address)
     if (recovered.waiting > 0)
       log.info({ broker: name, messages: recovered.waiting }, 'messages from before this start wait to be replicated')
     // Durable before the first record of the new epoch: a slot is what keeps ordinals from being drawn twice.
@@ -183,28 +229,74 @@ export class SourceBroker {
     this.#started = true
     for (const lane of this.#allLanes()) lane.start(true)
     this.#scheduleCheckpoint()
+    this.#retention.start()
     this.#watchForGivingUp([])
   }
 
-  /** A send is about to be forwarded. */
-  forwarded(send: Send): void {
-    this.#release.forwarded(send)
+  /** The address of its master now; set by who knows the routes. */
+  get address(): string {
+    return this.#address
   }
 
-  /** A send was answered, and has no messages that are to be replicated. */
+  set address(address: string) {
+    this.#address = address
+    this.#epochs?.moved(address)
+  }
+
+  /** Ordinal of the newest epoch that has a number. */
+  get epoch(): number {
+    return this.#epochs.ordinal
+  }
+
+  /** A connection to this address of the source broker is up. */
+  connection(address: string): SourceConnection {
+    return new SourceConnection(address)
+  }
+
+  /** A send is about to be forwarded. */
+  forwarded(send: Send, connection = this.#ownConnection): void {
+    this.#release.forwarded(send)
+    if (this.#timed === undefined) {
+      this.#timed = send
+      this.#timedSince = this.#environment.clock.now()
+    }
+    if (this.#epochs.forwarded(send, connection)) this.#confirmation.confirm(connection)
+  }
+
+  /** A send was answered, and has no messages. */
   refused(send: Send): void {
+    if (send === this.#timed) this.#took()
     dropBody(send)
     this.#release.settled(send, send.queueId)
   }
 
-  /** A send whose outcome nobody will be told: it is still waited for, but its answer will not come. */
-  unanswered(): void {
-    for (const { account } of this.feeds) account.totals.unresolved++
+  /** A send whose outcome nobody can find out. */
+  unresolved(count = 1): void {
+    for (const { account } of this.feeds) account.totals.unresolved += count
   }
 
-  /** The source has this message. Its place is written with what else comes in this turn of the loop. */
-  acked(topic: string, queueId: number, message: AckedMessage): void {
-    message.epoch = this.epoch
+  /** A send whose answer will not come, or does not tell: it holds back its queue while it is looked for at the source. */
+  findOut(send: Send, from: Unanswered): void {
+    this.#unresolved.add(send, from)
+  }
+
+  /** Sends that are being looked for. */
+  get unresolvedNow(): number {
+    return this.#unresolved.count
+  }
+
+  /** Milliseconds until the source forgets something that has to be read back from it; infinite where that is not in sight. */
+  get gapTimeLeft(): number {
+    return this.#retention.timeLeft
+  }
+
+  /**
+   * The source has this message of a send, whose connection is confirmed. Its place is written with what else comes in this
+   * turn of the loop.
+   */
+  acked(send: Send, queueId: number, message: AckedMessage): void {
+    const { topic } = send
+    message.epoch = this.#epochs.acked(send, queueId, message).ordinal
     message.backlog = this.#backlog(topic, queueId)
     this.journal.append(topic, queueId, message)
     message.kept = message.skipMask !== ALL_REMOTES && this.#memory.keep(message)
@@ -215,10 +307,18 @@ export class SourceBroker {
 
   /** All messages of a send are acked; they are in this queue. */
   answered(send: Send, queueId: number): void {
+    if (send === this.#timed) this.#took()
     // The members have what they need of it.
     if (send.batch) dropBody(send)
     send.backlog = this.#backlog(send.topic, queueId)
     this.#batch.answered.push(send)
+  }
+
+  #took(): void {
+    this.#timed = undefined
+    const now = this.#environment.clock.now()
+    this.#pace.ackTook(now - this.#timedSince, now)
+    this.#turns.limit = this.#pace.questions
   }
 
   /** Calls back when the places of what was acked in this turn of the loop are written. */
@@ -249,6 +349,9 @@ export class SourceBroker {
     this.#closed = true
     this.#cancelTimer?.()
     this.#cancelGiveUp?.()
+    this.#confirmation.close()
+    this.#unresolved.close()
+    this.#retention.close()
     this.#release.giveUp(Number.POSITIVE_INFINITY, () => {})
     await Promise.all(this.feeds.map(feed => feed.stop()))
     await this.spill.close()
@@ -306,14 +409,15 @@ export class SourceBroker {
     const looks = Math.ceil(this.options.sendGiveUpTimeout / GIVE_UP_INTERVAL)
     this.#cancelGiveUp = this.#environment.clock.after(GIVE_UP_INTERVAL, () => {
       const kept = [...marks, this.#release.forwardedSoFar].slice(-looks - 1)
-      if (kept.length > looks) this.#release.giveUp(kept[0]!, send => (send as Send).givenUp?.(send as Send))
+      if (kept.length > looks) this.#release.giveUp(kept[0]!, send => this.#gaveUp(send as Send))
       this.#watchForGivingUp(kept)
     })
   }
 
-  #beginEpoch(ordinal: number): void {
-    this.epoch = ordinal
-    this.journal.beginEpoch(ordinal)
+  #gaveUp(send: Send): void {
+    // It has taken that long at least, and others are to be measured.
+    if (send === this.#timed) this.#took()
+    send.givenUp?.(send)
   }
 
   // Backlogs and lanes
@@ -347,6 +451,15 @@ export class SourceBroker {
         if (page !== undefined && page.readers > 0 && backlog.readers.some(reader => reader.headIndex < page.end))
           yield [page, backlog]
       }
+  }
+
+  /** When the oldest message that may have to be read back was acked. */
+  get #oldestGap(): number | undefined {
+    let oldest: number | undefined
+    for (const feed of this.feeds)
+      if (feed.account.inGap > 0)
+        oldest = Math.min(oldest ?? Number.POSITIVE_INFINITY, feed.oldestWaiting ?? Number.POSITIVE_INFINITY)
+    return oldest
   }
 
   /** Whether bodies may take so much more of the disk: places and cursors come first. */

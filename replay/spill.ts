@@ -317,7 +317,6 @@ export class Spill {
     const salt = Number.parseInt(randomId(4), 16)
     const path = `${this.#folder}/${blockFileName(id, salt)}`
     const file = await fileSystem.create(path)
-    await fileSystem.syncFolder(this.#folder)
     const open = {
       path,
       file,

@@ -32,6 +32,7 @@ import { NullOffsets, nullSends } from './null-sends.ts'
 const SUSPEND = 2
 const SUBSCRIPTION_IN_REQUEST = 4
 const COMMIT_OFFSET = 1
+const PERM_READ = 4
 const COMMIT = 8
 const ROLLBACK = 12
 const NOTIFY_CONSUMER_IDS_CHANGED = 40
@@ -314,6 +315,9 @@ export class EmbeddedBroker {
     if (config === undefined) {
       return { code: ResponseCode.TOPIC_NOT_EXIST, remark: `topic[${topic}] not exist, apply first please!`, ext: {} }
     }
+    if ((config.perm & PERM_READ) === 0) {
+      return { code: ResponseCode.NO_PERMISSION, remark: `the topic[${topic}] pulling message is forbidden`, ext: {} }
+    }
     if (queueId < 0 || queueId >= config.readQueues) {
       const remark = `queueId[${queueId}] is illegal, topic:[${topic}] topicConfig.readQueueNums:[${config.readQueues}] consumer:[${request.connection.peer}]`
       return { code: ResponseCode.INVALID_PARAMETER, remark, ext: {} }
@@ -505,6 +509,7 @@ export class EmbeddedBroker {
       commitLogMaxOffset: String(store.commitLogMaxOffset),
       commitLogMinOffset: String(store.commitLogMinOffset),
       dispatchBehindBytes: String(store.dispatchBehindBytes),
+      earliestMessageTimeStamp: String(store.oldestAt),
     }
     return json({ table })
   }

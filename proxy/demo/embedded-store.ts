@@ -457,6 +457,11 @@ export class EmbeddedStore {
     return this.#logEnd
   }
 
+  /** When its oldest message was stored; -1 where it has none. */
+  get oldestAt(): number {
+    return this.#log.get(this.#log.first)?.storeTimestamp ?? -1
+  }
+
   get commitLogMinOffset(): number {
     return this.#log.get(this.#log.first)?.offset ?? this.#logEnd
   }

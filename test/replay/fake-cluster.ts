@@ -1,7 +1,7 @@
 // A cluster in a fake network: a name server and brokers that keep queues in memory and answer what replay/ asks.
 //
 // A send is stored and answered, unless a test decides otherwise. What is stored outlives every environment; the test
-// connects the cluster to the next one. No timing, no dispatch, no consumers.
+// connects the cluster to the next one. No timing, no dispatch, no consumers. Every record of a log has the same length.
 
 import {
   decodeBatch,
@@ -15,6 +15,9 @@ import {
 } from '../../codec/index.ts'
 import type { FakeNetwork, FakeRequest } from '../support/fake-environment.ts'
 import { encodeStored } from './sample.ts'
+
+/** Bytes of a record in a log, as of placeAt's. */
+export const RECORD_BYTES = 200
 
 interface FakeQueue {
   minOffset: number
@@ -46,6 +49,13 @@ export class FakeBroker {
   /** How far reading by queue lies behind the log, in bytes; one less with each question. */
   dispatchBehind = 0
   pulls = 0
+  /** Its log, from `logStart` to `logEnd`: also of topics that are gone. */
+  log: StoredMessage[] = []
+  logStart = 0
+  logEnd = 0
+  /** When its oldest message was stored. */
+  oldestAt = 0
+  config = 'waitTimeMillsInSendQueue=200\nbrokerFastFailureEnable=true\n'
 
   constructor(cluster: FakeCluster, name: string, address: string) {
     this.cluster = cluster
@@ -74,10 +84,26 @@ export class FakeBroker {
       topic,
       queueId,
       queueOffset,
-      commitLogOffset: queueOffset * 1_000 + queueId,
+      commitLogOffset: this.logEnd,
     }
     queue.messages.push(stored)
+    this.log.push(stored)
+    this.logEnd += RECORD_BYTES
     return stored
+  }
+
+  /** Forgets its newest records, as after a power cut: what comes next gets their offsets. */
+  loseTail(records: number): void {
+    this.log = this.log.slice(0, this.log.length - records)
+    this.logEnd -= records * RECORD_BYTES
+    for (const queues of this.topics.values())
+      for (const queue of queues) queue.messages = queue.messages.filter(one => one.commitLogOffset < this.logEnd)
+  }
+
+  /** Forgets its oldest records; the queues still name them. */
+  loseHead(logStart: number): void {
+    this.logStart = logStart
+    this.log = this.log.filter(one => one.commitLogOffset >= logStart)
   }
 
   /** Forgets what lies before an offset. */
@@ -108,11 +134,31 @@ export class FakeBroker {
       case RequestCode.SEND_BATCH_MESSAGE:
         return this.#send(request)
       case RequestCode.PULL_MESSAGE:
+        if (!this.topics.has(topic)) return request.answer({ code: ResponseCode.TOPIC_NOT_EXIST })
+        if (this.topics.get(topic)![queueId] === undefined)
+          return request.answer({ code: ResponseCode.INVALID_PARAMETER })
         return this.#pull(request, this.queue(topic, queueId), Number(ext.get('queueOffset')))
       case RequestCode.GET_MAX_OFFSET:
         return request.answer({ ext: [['offset', endOf(this.queue(topic, queueId))]] })
+      case RequestCode.SEARCH_OFFSET_BY_TIMESTAMP: {
+        const queue = this.queue(topic, queueId)
+        const found = queue.messages.find(one => one.storeTimestamp >= Number(ext.get('timestamp')))
+        return request.answer({ ext: [['offset', found?.queueOffset ?? endOf(queue)]] })
+      }
+      case RequestCode.VIEW_MESSAGE_BY_ID: {
+        const found = this.log.find(one => one.commitLogOffset === Number(ext.get('offset')))
+        if (found === undefined) return request.answer({ code: 1, remark: 'can not find message by the offset' })
+        return request.answer({ body: encodeStored(found) })
+      }
+      case RequestCode.GET_BROKER_CONFIG:
+        return request.answer({ body: Buffer.from(this.config) })
       case RequestCode.GET_BROKER_RUNTIME_INFO: {
-        const table = { commitLogMaxOffset: '1000', dispatchBehindBytes: `${this.dispatchBehind}` }
+        const table = {
+          commitLogMinOffset: `${this.logStart}`,
+          commitLogMaxOffset: `${this.logEnd}`,
+          dispatchBehindBytes: `${this.dispatchBehind}`,
+          earliestMessageTimeStamp: `${this.oldestAt}`,
+        }
         if (this.dispatchBehind > 0) this.dispatchBehind--
         return request.answer({ body: Buffer.from(JSON.stringify({ table })) })
       }
@@ -169,14 +215,19 @@ export class FakeBroker {
     const end = endOf(queue)
     const found = queue.messages.filter(message => message.queueOffset >= offset).slice(0, 32)
     const moved = offset < queue.minOffset || offset > end
-    const messages = moved ? [] : found
-    const nextOffset = moved ? (offset < queue.minOffset ? queue.minOffset : end) : offset + messages.length
+    // The index names it, the log is gone.
+    const removed = !moved && found.length > 0 && found[0]!.commitLogOffset < this.logStart
+    const messages = moved || removed ? [] : found
+    const last = found.at(-1)?.queueOffset ?? offset - 1
+    const nextOffset = moved ? (offset < queue.minOffset ? queue.minOffset : end) : last + 1
     request.answer({
-      code: moved
-        ? ResponseCode.PULL_OFFSET_MOVED
-        : messages.length > 0
-          ? ResponseCode.SUCCESS
-          : ResponseCode.PULL_NOT_FOUND,
+      code: removed
+        ? ResponseCode.PULL_RETRY_IMMEDIATELY
+        : moved
+          ? ResponseCode.PULL_OFFSET_MOVED
+          : messages.length > 0
+            ? ResponseCode.SUCCESS
+            : ResponseCode.PULL_NOT_FOUND,
       ext: [
         ['nextBeginOffset', nextOffset],
         ['minOffset', queue.minOffset],

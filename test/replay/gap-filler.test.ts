@@ -134,26 +134,27 @@ test('what lies below the oldest offset of the source is lost, as expired', asyn
   t.is(account.acked, 5)
 })
 
-test('where another message stands at its offset it is lost, as the source’s', async t => {
+test('where another message stands at its offset, in the queue and in the log, it is lost, as the source’s', async t => {
   const { broker, fill, lost, bodies } = lab(4)
   const { messages } = broker.queue('orders', 0)
-  messages[1] = { ...messages[1]!, properties: propertiesWith('ANOTHER') }
-  messages[2] = { ...messages[2]!, bornTimestamp: BORN + 1 }
+  messages[1] = broker.log[1] = { ...messages[1]!, properties: propertiesWith('ANOTHER') }
+  messages[2] = broker.log[2] = { ...messages[2]!, bornTimestamp: BORN + 1 }
+  t.is(await fill(), 'filled')
+  t.deepEqual(lost, [])
   t.is(await fill(), 'filled')
   t.deepEqual(lost.sort(), ['1 source', '2 source'])
   t.deepEqual(bodies(), ['body 0', undefined, undefined, 'body 3'])
 })
 
-test('what cannot be had without such a proof is waited for', async t => {
+test('right after its ack a message cannot be read yet: that is not worth saying', async t => {
   const { environment, broker, queue, fill, lost } = lab(0, 3)
-  // Right after its ack a message cannot be read yet: that is not worth saying.
   t.is(await fill(), undefined)
   await environment.pass(20)
   for (let offset = 0; offset < 2; offset++)
     broker.store('orders', 0, { bornTimestamp: BORN, properties: propertiesWith(`KEY${offset}`) })
   t.is(await fill(), 'filled')
   t.is(queue.body(2), undefined)
-  for (let waited = 0; waited < 5_000; waited += 20) {
+  for (let waited = 0; waited < 1_000; waited += 20) {
     t.is(await fill(), undefined, `after ${waited} ms`)
     await environment.pass(20)
   }
@@ -162,6 +163,120 @@ test('what cannot be had without such a proof is waited for', async t => {
     /does not let the lane read what was acked in orders queue 0: offset 2; the queue has 0 to 1/,
   )
   t.deepEqual(lost, [])
+})
+
+/** Looks again and again for so long; the last outcome. */
+async function fillFor(ms: number, { environment, fill }: ReturnType<typeof lab>): Promise<string | undefined> {
+  let outcome: string | undefined
+  for (let passed = 0; passed <= ms; passed += 250) {
+    outcome = await fill()
+    if (passed < ms) await environment.pass(250)
+  }
+  return outcome
+}
+
+test('a source whose log stays shorter than what was acked has lost its tail', async t => {
+  const scene = lab(4)
+  scene.broker.loseTail(2)
+  t.is(await scene.fill(), 'filled')
+  t.regex((await fillFor(5_750, scene))!, /does not let the lane read/)
+  t.deepEqual(scene.lost, [])
+  await fillFor(500, scene)
+  t.deepEqual(scene.lost.sort(), ['2 source', '3 source'])
+  t.is(scene.queue.count, 2)
+})
+
+test('a source whose log was short for a moment has lost nothing', async t => {
+  const scene = lab(4)
+  const { broker } = scene
+  const kept = [...broker.log]
+  broker.loseTail(2)
+  await fillFor(5_500, scene)
+  broker.log = kept
+  broker.logEnd += 400
+  // Found in the log, though the queue does not have it.
+  t.is(await scene.fill(), 'filled')
+  t.deepEqual(scene.bodies(), ['body 0', 'body 1', 'body 2', 'body 3'])
+  t.deepEqual(scene.lost, [])
+})
+
+test('a source that lost its tail and went on has others at the same places: lost at once', async t => {
+  const scene = lab(4)
+  scene.broker.loseTail(2)
+  for (const text of ['x', 'y', 'z']) scene.broker.store('orders', 0, { body: Buffer.from(text) })
+  t.is(await scene.fill(), 'filled')
+  t.is(await scene.fill(), 'filled')
+  t.deepEqual(scene.lost.sort(), ['2 source', '3 source'])
+})
+
+test('a topic that was deleted, or made anew, is read from the log', async t => {
+  for (const queues of [undefined, 0, 1]) {
+    const scene = lab(3)
+    if (queues === undefined) scene.broker.topics.delete('orders')
+    else scene.broker.makeTopic('orders', queues)
+    if (queues === 1) scene.broker.store('orders', 0, { body: Buffer.from('stranger') })
+    await fillFor(2_000, scene)
+    t.deepEqual(scene.bodies(), ['body 0', 'body 1', 'body 2'], `with ${queues} queues`)
+    t.deepEqual(scene.lost, [])
+  }
+})
+
+test('a hole in the queue is read from the log; where that has none either, twice in 5 s, it is lost', async t => {
+  const scene = lab(4)
+  const { broker } = scene
+  const { messages } = broker.queue('orders', 0)
+  messages.splice(1, 2)
+  broker.log.splice(2, 1)
+  t.is(await scene.fill(), 'filled')
+  t.is(await scene.fill(), 'filled')
+  t.deepEqual(scene.bodies(), ['body 0', 'body 1', undefined, 'body 3'])
+  await fillFor(4_750, scene)
+  t.deepEqual(scene.lost, [])
+  // What was stored before the first look cannot all be read yet.
+  broker.dispatchBehind = 1_000
+  await fillFor(2_000, scene)
+  t.deepEqual(scene.lost, [])
+  broker.dispatchBehind = 0
+  await fillFor(500, scene)
+  t.deepEqual(scene.lost.sort(), ['2 source'])
+})
+
+test('a hole whose ack did not say where in the log it is, is lost when the queue passes over it for 5 s', async t => {
+  const scene = lab(1, 0)
+  scene.broker.loseTail(1)
+  scene.broker.queue('orders', 0).minOffset = 0
+  scene.broker.queue('orders', 0).messages = []
+  scene.acked(placeAt(0, { commitLogOffset: -1 }))
+  for (let offset = 0; offset < 2; offset++) scene.broker.store('orders', 0, {})
+  scene.broker.queue('orders', 0).messages.shift()
+  await fillFor(4_750, scene)
+  t.deepEqual(scene.lost, [])
+  await fillFor(1_000, scene)
+  t.deepEqual(scene.lost.sort(), ['0 source'])
+})
+
+test('where the index still names what the log has no more, it is expired', async t => {
+  const scene = lab(4)
+  scene.broker.loseHead(400)
+  t.is(await scene.fill(), 'filled')
+  t.deepEqual(scene.lost.sort(), ['0 expired', '1 expired'])
+  t.deepEqual(scene.bodies(), ['body 2', 'body 3'])
+})
+
+test('where the state of the log is refused nothing is lost, and what the log gives is taken', async t => {
+  const scene = lab(3)
+  scene.broker.queue('orders', 0).messages.splice(0, 2)
+  scene.broker.log.splice(1, 1)
+  scene.broker.intercept = request => {
+    if (request.head.code !== 28) return false
+    request.answer({ code: 16, remark: 'not for you' })
+    return true
+  }
+  t.is(await scene.fill(), 'filled')
+  t.is(await scene.fill(), 'filled')
+  t.deepEqual(scene.bodies(), ['body 0', undefined, 'body 2'])
+  t.regex((await fillFor(20_000, scene))!, /the state of the broker was refused with code 16: not for you/)
+  t.deepEqual(scene.lost, [])
 })
 
 test('a source that refuses or breaks off is waited for, and asked again', async t => {
@@ -237,6 +352,7 @@ test('the same offset in two epochs is each its own message', async t => {
   const { broker, queue, acked, fill, lost } = lab(1)
   acked(placeAt(0, { epoch: 2, hash: hashOf(Buffer.from('LATER'), []) }))
   broker.queue('orders', 0).messages[0]!.properties = encodeProperties([['UNIQ_KEY', 'LATER']])
+  t.is(await fill(), 'filled')
   t.is(await fill(), 'filled')
   t.deepEqual(lost, ['0 source'])
   t.is(queue.span, 1)

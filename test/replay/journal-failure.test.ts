@@ -185,7 +185,8 @@ test('with journalAck=fsync a sync that hangs lets who waits go on after the sta
   const told = countTold(journal)
   await write(environment, journal, 0)
   const [old] = segments(environment) as [string]
-  environment.fileSystem.delay = (operation, path) => (operation === 'sync' && path === old ? hung.hold() : undefined)
+  environment.fileSystem.step = async (operation, path) =>
+    operation === 'sync' && path === old ? hung.hold() : undefined
   await write(environment, journal, 1)
   await environment.pass(499)
   t.is(told.times, 1)
@@ -212,7 +213,7 @@ test('a sync that nobody waits for may take longer, and appends go on off the lo
   const told = countTold(journal)
   await write(environment, journal, 0)
   const hung = new Held()
-  environment.fileSystem.delay = operation => (operation === 'sync' ? hung.hold() : undefined)
+  environment.fileSystem.step = async operation => (operation === 'sync' ? hung.hold() : undefined)
   await environment.pass(4_000)
   t.is(hung.count, 1)
   await write(environment, journal, 1)
@@ -229,7 +230,8 @@ test('an append off the loop that hangs lets who waits go on after the stall tim
   const [old] = segments(environment) as [string]
   journal.isDiskBusy = () => true
   const hung = new Held()
-  environment.fileSystem.delay = (operation, path) => (operation === 'write' && path === old ? hung.hold() : undefined)
+  environment.fileSystem.step = async (operation, path) =>
+    operation === 'write' && path === old ? hung.hold() : undefined
   const told = countTold(journal)
   for (const offset of [1, 2, 3]) await write(environment, journal, offset)
   t.is(told.times, 0)
@@ -261,7 +263,7 @@ test('what is in doubt and done before it was written anew leaves no file behind
   journal.done(second.sequence)
   // While it is being written anew its segment goes.
   const writing = new Held()
-  environment.fileSystem.delay = one => (one === 'write' ? writing.hold() : undefined)
+  environment.fileSystem.step = async one => (one === 'write' ? writing.hold() : undefined)
   await environment.pass(1_000)
   t.is(writing.count, 1)
   await journal.checkpoint(async () => {})

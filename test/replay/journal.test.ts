@@ -26,7 +26,7 @@ const ONE_PLACE_BYTES =
 test('what was appended is found again, by topic, queue and epoch, in its order', async t => {
   const environment = new FakeEnvironment()
   const journal = await openJournal(environment)
-  journal.beginEpoch(2)
+  journal.beginEpoch({ ordinal: 2, id: 'ba9876543210' })
   const written: FoundPlace[] = []
   for (let index = 0; index < 6; index++) {
     const topic = index % 3 === 0 ? 'bills' : 'orders'
@@ -103,7 +103,7 @@ test('with journalAck=fsync who waits is told when it is synced', async t => {
   const environment = new FakeEnvironment()
   const journal = await openJournal(environment, { ack: 'fsync' })
   const syncs = new Held()
-  environment.fileSystem.delay = operation => (operation === 'sync' ? syncs.hold() : undefined)
+  environment.fileSystem.step = async operation => (operation === 'sync' ? syncs.hold() : undefined)
   const told = countTold(journal)
   await write(environment, journal, 1)
   t.is(syncs.count, 1)
@@ -119,10 +119,10 @@ test('what comes while a sync is out shares the next one', async t => {
   const journal = await openJournal(environment, { ack: 'fsync' })
   const syncs = new Held()
   let syncsBegun = 0
-  environment.fileSystem.delay = operation => {
-    if (operation !== 'sync') return undefined
+  environment.fileSystem.step = async operation => {
+    if (operation !== 'sync') return
     syncsBegun++
-    return syncs.hold()
+    await syncs.hold()
   }
   const told = countTold(journal)
   for (let offset = 0; offset < 5; offset++) await write(environment, journal, offset)
@@ -295,7 +295,7 @@ test('the lowest epoch that has places on disk is known', async t => {
   const environment = new FakeEnvironment()
   const journal = await openJournal(environment, { segmentBytes: 1 })
   t.is(journal.oldestEpoch, undefined)
-  journal.beginEpoch(2)
+  journal.beginEpoch({ ordinal: 2, id: 'ba9876543210' })
   journal.append('orders', 0, placeAt(5, { epoch: 2 }))
   journal.append('orders', 0, placeAt(6, { epoch: 1 }))
   await environment.settled()
@@ -324,7 +324,7 @@ test('an append goes off the loop while something else keeps the disk busy, and 
   await write(environment, journal, 0)
   journal.isDiskBusy = () => true
   const writes = new Held()
-  environment.fileSystem.delay = operation => (operation === 'write' ? writes.hold() : undefined)
+  environment.fileSystem.step = async operation => (operation === 'write' ? writes.hold() : undefined)
   const operations: string[] = []
   environment.fileSystem.fault = operation => void operations.push(operation)
   for (let offset = 1; offset <= 4; offset++) await write(environment, journal, offset)
@@ -345,7 +345,7 @@ test('an append goes off the loop while a sync takes long', async t => {
   const environment = new FakeEnvironment()
   const journal = await openJournal(environment)
   const syncs = new Held()
-  environment.fileSystem.delay = operation => (operation === 'sync' ? syncs.hold() : undefined)
+  environment.fileSystem.step = async operation => (operation === 'sync' ? syncs.hold() : undefined)
   const operations: string[] = []
   environment.fileSystem.fault = operation => void operations.push(operation)
   await write(environment, journal, 1)
@@ -374,7 +374,7 @@ test('with journalAck=fsync what is written off the loop is synced before who wa
     kept = foundOffsets(environment.afterCrash(true))
   }
   const writes = new Held()
-  environment.fileSystem.delay = operation => (operation === 'write' ? writes.hold() : undefined)
+  environment.fileSystem.step = async operation => (operation === 'write' ? writes.hold() : undefined)
   await write(environment, journal, 1)
   // A checkpoint syncs meanwhile.
   const checkpoint = journal.checkpoint(async () => {})
@@ -390,7 +390,7 @@ test('closing and checkpoints wait for what gathered while an append was out', a
   await write(environment, journal, 0)
   journal.isDiskBusy = () => true
   const writes = new Held()
-  environment.fileSystem.delay = operation => (operation === 'write' ? writes.hold() : undefined)
+  environment.fileSystem.step = async operation => (operation === 'write' ? writes.hold() : undefined)
   await write(environment, journal, 1)
   await write(environment, journal, 2)
   let synced = false

@@ -8,6 +8,7 @@ import { type Outstanding, type Releasable, Release } from '../../replay/release
 import { printedSeed } from '../support/random.ts'
 
 interface Released {
+  epoch?: number
   queueId: number
   offset: number
   late: boolean
@@ -19,8 +20,8 @@ interface Message extends Releasable {
 
 function recorded() {
   const seen: Released[] = []
-  const release = new Release<Message>(({ queueId, queueOffset }, late) =>
-    seen.push({ queueId, offset: queueOffset, late }),
+  const release = new Release<Message>(({ epoch, queueId, queueOffset }, late) =>
+    seen.push({ epoch, queueId, offset: queueOffset, late }),
   )
   const offsets = () => seen.splice(0).map(({ offset }) => offset)
   const forward = (topic: string, queueId: number): Outstanding => {
@@ -28,12 +29,14 @@ function recorded() {
     release.forwarded(send)
     return send
   }
-  const acked = (send: Outstanding, queueId: number, ...queueOffsets: number[]) => {
+  const acked = (send: Outstanding, queueId: number, ...queueOffsets: number[]) =>
+    ackedIn(1, send, queueId, ...queueOffsets)
+  const ackedIn = (epoch: number, send: Outstanding, queueId: number, ...queueOffsets: number[]) => {
     for (const queueOffset of queueOffsets)
-      release.acked(send.topic, queueId, { queueId, queueOffset, before: -1, released: false })
+      release.acked(send.topic, queueId, { epoch, queueId, queueOffset, before: -1, released: false })
     release.settled(send, queueId)
   }
-  return { release, seen, offsets, forward, acked }
+  return { release, seen, offsets, forward, acked, ackedIn }
 }
 
 function byNumber(sends: readonly Outstanding[]): Outstanding[] {
@@ -84,6 +87,44 @@ test('a message right behind the last released one need not wait', t => {
   t.deepEqual(offsets(), [11, 12])
   acked(forward('orders', 0), 0, 14)
   t.deepEqual(offsets(), [])
+})
+
+test('all of an older epoch go before a newer one, whose offsets are lower', t => {
+  const { offsets, forward, ackedIn } = recorded()
+  const old = forward('orders', 0)
+  const others = [forward('orders', 0), forward('orders', 0)] as const
+  ackedIn(1, others[0], 0, 101)
+  ackedIn(2, others[1], 0, 7)
+  t.deepEqual(offsets(), [])
+  ackedIn(1, old, 0, 100)
+  t.deepEqual(offsets(), [100, 101, 7])
+})
+
+test('nothing stands right behind the last one over the border of an epoch', t => {
+  const { offsets, forward, ackedIn } = recorded()
+  ackedIn(1, forward('orders', 0), 0, 10)
+  t.deepEqual(offsets(), [10])
+  const old = forward('orders', 0)
+  ackedIn(2, forward('orders', 0), 0, 11)
+  t.deepEqual(offsets(), [])
+  ackedIn(1, old, 0, 11)
+  t.deepEqual(offsets(), [11, 11])
+})
+
+test('what is acked in an older epoch, after a newer one has gone, is late whatever its offset', t => {
+  const { seen, offsets, forward, ackedIn } = recorded()
+  ackedIn(1, forward('orders', 0), 0, 10)
+  ackedIn(2, forward('orders', 0), 0, 3)
+  t.deepEqual(offsets(), [10, 3])
+  ackedIn(1, forward('orders', 0), 0, 11)
+  ackedIn(2, forward('orders', 0), 0, 4)
+  t.deepEqual(
+    seen.map(({ offset, late }) => [offset, late]),
+    [
+      [11, true],
+      [4, false],
+    ],
+  )
 })
 
 test('a send for which the broker chooses the queue holds back every queue of its topic, and no other topic', t => {
@@ -171,17 +212,23 @@ interface Send {
 }
 
 const QUEUES = 3
-type Step = [kind: 'forward' | 'store' | 'ack' | 'refuse' | 'give up' | 'ack late', pick: number, count: number]
+/** The model's offsets have their epoch in them: this many are one. */
+const EPOCH = 1_000
+type Step = [
+  kind: 'forward' | 'store' | 'ack' | 'refuse' | 'give up' | 'ack late' | 'take back',
+  pick: number,
+  count: number,
+]
 
 const step: fc.Arbitrary<Step> = fc.tuple(
-  fc.constantFrom('forward', 'forward', 'store', 'store', 'ack', 'ack', 'refuse', 'give up', 'ack late'),
+  fc.constantFrom('forward', 'forward', 'store', 'store', 'ack', 'ack', 'refuse', 'give up', 'ack late', 'take back'),
   fc.nat(1_000),
   fc.integer({ min: 1, max: 3 }),
 )
 
 class Model {
   readonly sends: Send[] = []
-  readonly ends = Array<number>(QUEUES).fill(0)
+  readonly ends = Array<number>(QUEUES).fill(EPOCH)
   /** Acked and not released: queue, offset, how many sends were forwarded before the ack. */
   waiting: { queueId: number; offset: number; ackedAt: number }[] = []
   readonly releasedEnds = Array<number>(QUEUES).fill(-1)
@@ -220,12 +267,14 @@ class Model {
 test('whatever is forwarded, stored, acked, refused and given up in whatever order: released as the model says', t => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 80 }), steps => {
-      const { release, seen, forward, acked } = recorded()
+      const { release, seen, forward, ackedIn } = recorded()
       const model = new Model()
       const all: Released[] = []
       const compare = () => {
         const due = model.due()
-        const went = seen.splice(0)
+        const went = seen
+          .splice(0)
+          .map(({ epoch, queueId, offset, late }) => ({ queueId, offset: epoch! * EPOCH + offset, late }))
         all.push(...went)
         const byQueue = (list: Released[]) => [...list].sort((a, b) => a.queueId - b.queueId)
         t.deepEqual(byQueue(went), due)
@@ -236,7 +285,8 @@ test('whatever is forwarded, stored, acked, refused and given up in whatever ord
         send.state = 'settled'
         for (const offset of send.offsets)
           model.waiting.push({ queueId: send.queueId, offset, ackedAt: model.sends.length })
-        acked(send.handle, send.queueId, ...send.offsets)
+        const epoch = Math.floor((send.offsets[0] ?? EPOCH) / EPOCH)
+        ackedIn(epoch, send.handle, send.queueId, ...send.offsets.map(offset => offset % EPOCH))
         compare()
       }
       const refuse = (send: Send) => {
@@ -264,6 +314,11 @@ test('whatever is forwarded, stored, acked, refused and given up in whatever ord
           )
           model.gaveUp ||= old.length > 0
           compare()
+          continue
+        }
+        if (kind === 'take back') {
+          const queueId = pick % QUEUES
+          model.ends[queueId] = (Math.floor(model.ends[queueId]! / EPOCH) + 1) * EPOCH + (pick % 7)
           continue
         }
         const choices =
@@ -316,7 +371,7 @@ test('a send that is never answered does not keep the thousands behind it that a
   const send = (queueOffset: number) => {
     const one = { topic: 'orders', queueId: 0, forwarded: -1, settled: false }
     release.forwarded(one)
-    release.acked('orders', 0, { queueId: 0, queueOffset, before: -1, released: false })
+    release.acked('orders', 0, { epoch: 1, queueId: 0, queueOffset, before: -1, released: false })
     release.settled(one, 0)
     refs.push(new WeakRef(one))
   }
@@ -337,7 +392,7 @@ test('messages that were released out of the order of their acks are not kept', 
     return one
   }
   const ack = (one: Outstanding, queueOffset: number) => {
-    const message = { queueId: 0, queueOffset, before: -1, released: false }
+    const message = { epoch: 1, queueId: 0, queueOffset, before: -1, released: false }
     refs.push(new WeakRef(message))
     release.acked('orders', 0, message)
     release.settled(one, 0)

@@ -65,7 +65,7 @@ export function encodeStored(message: StoredMessage): Buffer {
     long(BigInt(message.commitLogOffset)),
     int(message.sysFlag, 4),
     long(BigInt(message.bornTimestamp)),
-    Buffer.alloc(message.sysFlag & 0x10 ? 20 : 8),
+    message.bornHost ?? Buffer.alloc(message.sysFlag & 0x10 ? 20 : 8),
     long(BigInt(message.storeTimestamp)),
     Buffer.alloc(message.sysFlag & 0x20 ? 20 : 8),
     int(0, 4),

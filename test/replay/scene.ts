@@ -2,9 +2,11 @@
 //
 // The source stores what a test lets it store and in what order; the test says when each ack comes. Topic `orders`.
 
-import type { StoredMessage } from '../../codec/index.ts'
+import { encodeMember, memberBytes, type StoredMessage } from '../../codec/index.ts'
+import { Acceptance } from '../../proxy/acceptance.ts'
 import type { Account } from '../../replay/account.ts'
 import { firstValue } from '../../replay/check.ts'
+import type { SourceConnection } from '../../replay/epoch.ts'
 import type { Feed } from '../../replay/feed.ts'
 import { type AckedMessage, Message } from '../../replay/message.ts'
 import { hashOf, PlaceFlag } from '../../replay/place.ts'
@@ -33,6 +35,7 @@ export interface SceneOptions {
   maxBytes?: number
   spillAfter?: number
   compress?: boolean
+  unresolvedMemory?: number
   random?: Random
 }
 
@@ -73,8 +76,13 @@ export class Scene {
     return this.feed.account
   }
 
-  forward(queueId = 0): Sending {
-    return new Sending(this, queueId)
+  forward(queueId = 0, connection?: SourceConnection): Sending {
+    return new Sending(this, queueId, connection)
+  }
+
+  /** A source connection that is up. */
+  connect(address = this.source.broker.address): SourceConnection {
+    return this.broker.connection(address)
   }
 
   /** Messages that are stored and acked at once. */
@@ -149,6 +157,7 @@ export class Scene {
       bodyMemory: this.#options.bodyMemory ?? 1_000_000,
       bornTimestampTolerance: 1_000,
       sendGiveUpTimeout: 10_000,
+      ...(this.#options.unresolvedMemory === undefined ? {} : { unresolvedMemory: this.#options.unresolvedMemory }),
       topicSync: 'create',
       journal: {
         ack: 'append',
@@ -173,22 +182,66 @@ export class Sending {
   readonly #scene: Scene
   readonly #send = new Send()
 
-  constructor(scene: Scene, queueId: number) {
+  constructor(scene: Scene, queueId: number, connection: SourceConnection | undefined) {
     this.#scene = scene
     this.#send.topic = TOPIC
     this.#send.queueId = queueId
     this.#send.givenUp = () => {
       this.givenUp = true
     }
-    scene.broker.forwarded(this.#send)
+    scene.broker.forwarded(this.#send, connection)
   }
 
   /** The source has it; its text is its key, too. */
   store(text: string, more: Partial<StoredMessage> = {}): this {
-    const { source } = this.#scene
-    const message = { bornTimestamp: BORN, body: Buffer.from(text), properties: propertiesWith(text), ...more }
+    const { source, environment } = this.#scene
+    const storeTimestamp = Math.floor(environment.clock.now())
+    const message = {
+      bornTimestamp: BORN,
+      storeTimestamp,
+      body: Buffer.from(text),
+      properties: propertiesWith(text),
+      ...more,
+    }
     this.stored.push(source.broker.store(TOPIC, more.queueId ?? Math.max(0, this.#send.queueId), message))
     return this
+  }
+
+  /**
+   * Its connection ended unanswered: what its client sent is looked for at the source. `bornHost` is that of the connection.
+   * Several texts are a batch.
+   */
+  lose(texts: readonly string[], more: Partial<StoredMessage> & { keyless?: boolean } = {}): void {
+    const { broker, environment, replay } = this.#scene
+    const { bornHost, bornTimestamp = BORN, keyless = false } = more
+    const properties = (text: string) => (keyless ? Buffer.alloc(0) : propertiesWith(text))
+    const send = this.#send
+    send.bornTimestamp = bornTimestamp
+    send.batch = texts.length > 1
+    const [text] = texts as [string]
+    if (!send.batch) {
+      send.setProperties(own(properties(text)), 0, properties(text).length, false)
+      send.addPayload(own(Buffer.from(text)), 0, text.length)
+    } else {
+      const members = texts.map(text => {
+        const out = Buffer.alloc(memberBytes(text.length, properties(text).length))
+        encodeMember(out, 0, 0, [Buffer.from(text)], text.length, properties(text))
+        return out
+      })
+      const payload = Buffer.concat(members)
+      send.addPayload(own(payload), 0, payload.length)
+    }
+    const acceptance = new Acceptance({
+      clock: environment.clock,
+      log: environment.log,
+      broker,
+      remotes: replay.remotes,
+      skipped: () => {},
+    })
+    broker.findOut(send, {
+      bornHost,
+      accept: (send, answer) => void acceptance.accept(send, answer),
+    })
   }
 
   ack(): void {
@@ -205,7 +258,7 @@ export class Sending {
         this.#send.addPayload(own(body), 0, body.length)
       }
       this.#setPlace(message, stored, inBatch)
-      broker.acked(TOPIC, first.queueId, message)
+      broker.acked(this.#send, first.queueId, message)
     }
     broker.answered(this.#send, first.queueId)
     broker.whenWritten(() => {

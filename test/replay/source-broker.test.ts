@@ -86,7 +86,7 @@ test('a send that is not answered holds back later ones for 10 s, then is given 
 
 test('a send of whose outcome nobody will be told is counted', async t => {
   const scene = await Scene.open()
-  scene.broker.unanswered()
+  scene.broker.unresolved()
   t.is(scene.account.totals.unresolved, 1)
   t.is(scene.account.acked, 0)
 })

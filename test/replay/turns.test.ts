@@ -37,3 +37,28 @@ test('so many work at a time, the others in the order in which they came, also w
   )
   t.is(await turns.take(async () => 'free again'), 'free again')
 })
+
+test('with fewer turns no more begin until enough have ended; with more some begin at once', async t => {
+  const turns = new Turns(3)
+  const ends: (() => void)[] = []
+  const works = Array.from({ length: 8 }, () => turns.take(() => new Promise<void>(resolve => ends.push(resolve))))
+  await turn()
+  t.is(ends.length, 3)
+  turns.limit = 1
+  ends[0]!()
+  ends[1]!()
+  await turn()
+  t.is(ends.length, 3)
+  ends[2]!()
+  await turn()
+  t.is(ends.length, 4)
+  turns.limit = 4
+  await turn()
+  t.is(ends.length, 7)
+  for (let index = 3; index < 8; index++) {
+    ends[index]!()
+    await turn()
+  }
+  await Promise.all(works)
+  t.is(ends.length, 8)
+})

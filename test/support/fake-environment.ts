@@ -3,14 +3,15 @@
 // Nothing in it happens by itself: what is due soon runs when the test settles it, time passes when the test lets it.
 // A crash is a new environment with what the old one left on its disk. It knows no broker: a test serves addresses.
 
-import { basename, dirname } from 'node:path'
 import { type ExtValue, encodeFrame, type Frame, type FrameHead, Framer } from '../../codec/index.ts'
 import type { Clock } from '../../replay/clock.ts'
 import type { Address, Connection, ConnectionEvents } from '../../replay/dial.ts'
 import type { Environment } from '../../replay/environment.ts'
-import type { AppendFile, FileSystem } from '../../replay/file-system.ts'
 import type { Log } from '../../replay/log.ts'
+import { FakeDisk } from './fake-disk.ts'
 import { Random } from './random.ts'
+
+export { type DiskOperation, FakeDisk } from './fake-disk.ts'
 
 /** Timers that fire, or turns that pass, before it is said that what is waited for never comes. */
 const PATIENCE = 5_000
@@ -77,6 +78,10 @@ export class FakeClock implements Clock {
     return this.#now
   }
 
+  uptime(): number {
+    return this.#now
+  }
+
   after(ms: number, call: () => void): () => void {
     const timer = { at: this.#now + ms, call }
     this.#timers.push(timer)
@@ -114,120 +119,6 @@ export class FakeClock implements Clock {
 
   moveTo(now: number): void {
     this.#now = Math.max(this.#now, now)
-  }
-}
-
-export type DiskOperation = 'create' | 'append' | 'write' | 'sync' | 'read' | 'overwrite' | 'replace' | 'remove'
-
-interface FakeFile {
-  bytes: Buffer
-  /** So much of it survives a power cut. */
-  synced: number
-}
-
-export class FakeDisk implements FileSystem {
-  readonly files = new Map<string, FakeFile>()
-  /** Asked before each operation; what it gives back is thrown. */
-  fault: (operation: DiskOperation, path: string) => Error | undefined = () => undefined
-  /** Asked before each operation that is off the loop: it takes until this resolves. */
-  delay: (operation: DiskOperation, path: string) => Promise<void> | undefined = () => undefined
-  /** Of an append that fails, so many bytes get into the file. */
-  tornBytes = 0
-  free = Number.MAX_SAFE_INTEGER
-
-  afterCrash(powerCut: boolean): FakeDisk {
-    const after = new FakeDisk()
-    for (const [path, { bytes, synced }] of this.files) after.put(path, powerCut ? bytes.subarray(0, synced) : bytes)
-    return after
-  }
-
-  put(path: string, bytes: Buffer): void {
-    this.files.set(path, { bytes: Buffer.from(bytes), synced: bytes.length })
-  }
-
-  bytes(path: string): Buffer {
-    const file = this.files.get(path)
-    if (file === undefined) throw new Error(`there is no ${path}`)
-    return file.bytes
-  }
-
-  /** Paths of all files whose name fits. */
-  find(name: RegExp): string[] {
-    return [...this.files.keys()].filter(path => name.test(basename(path))).sort()
-  }
-
-  async makeFolder(): Promise<void> {}
-
-  async list(folder: string): Promise<string[]> {
-    return [...this.files.keys()].filter(path => dirname(path) === folder).map(path => basename(path))
-  }
-
-  async create(path: string): Promise<AppendFile> {
-    this.#check('create', path)
-    if (this.files.has(path)) throw new Error(`${path} exists`)
-    const file: FakeFile = { bytes: Buffer.alloc(0), synced: 0 }
-    this.files.set(path, file)
-    const append = (operation: DiskOperation, bytes: Buffer) => {
-      const error = this.fault(operation, path)
-      file.bytes = Buffer.concat([file.bytes, error === undefined ? bytes : bytes.subarray(0, this.tornBytes)])
-      if (error !== undefined) throw error
-    }
-    return {
-      append: bytes => append('append', bytes),
-      write: async bytes => {
-        await this.delay('write', path)
-        append('write', bytes)
-      },
-      sync: async () => {
-        const { length } = file.bytes
-        await this.delay('sync', path)
-        this.#check('sync', path)
-        file.synced = length
-      },
-      close: async () => {},
-    }
-  }
-
-  async read(path: string): Promise<Buffer | undefined> {
-    this.#check('read', path)
-    const file = this.files.get(path)
-    return file && Buffer.from(file.bytes)
-  }
-
-  async readAt(path: string, at: number, length: number): Promise<Buffer> {
-    this.#check('read', path)
-    return Buffer.from(this.bytes(path).subarray(at, at + length))
-  }
-
-  async size(path: string): Promise<number> {
-    return this.bytes(path).length
-  }
-
-  async syncFolder(): Promise<void> {}
-
-  async freeBytes(): Promise<number> {
-    return this.free
-  }
-
-  async overwrite(path: string, bytes: Buffer): Promise<void> {
-    this.#check('overwrite', path)
-    const old = this.files.get(path)?.bytes ?? Buffer.alloc(0)
-    this.put(path, Buffer.concat([bytes, old.subarray(bytes.length)]))
-  }
-
-  async replace(path: string, bytes: Buffer): Promise<void> {
-    this.#check('replace', path)
-    this.put(path, bytes)
-  }
-
-  async remove(path: string): Promise<void> {
-    this.#check('remove', path)
-    this.files.delete(path)
-  }
-
-  #check(operation: DiskOperation, path: string): void {
-    const error = this.fault(operation, path)
-    if (error !== undefined) throw error
   }
 }
 

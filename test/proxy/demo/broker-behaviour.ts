@@ -14,6 +14,7 @@ import {
   encodeMember,
   encodeProperties,
   type HeaderType,
+  hostBytes,
   memberBytes,
   readRoute,
   type StoredMessage,
@@ -958,6 +959,67 @@ const topics: Behaviour[] = [
       const after = await table()
       t.true(Number(after.commitLogMaxOffset) > logOffsetOf(answer))
       await until('everything is dispatched', async () => (await table()).dispatchBehindBytes === '0')
+      const oldest = Number((await table()).earliestMessageTimeStamp)
+      t.true(oldest > 1_600_000_000_000 && oldest <= Date.now() + 1_000, `${oldest}`)
+    },
+  },
+  {
+    title: 'a message keeps the socket that it came over as its born host',
+    async run(t, lab) {
+      const topic = newName('born-host')
+      const own = await RawClient.connect(lab.cluster.brokers[0]!.address)
+      try {
+        const answer = await request(own, sendRequest({ topic }))
+        t.is(answer.code, 0, answer.remark)
+        const { bornHost } = await viewed(lab, logOffsetOf(answer))
+        t.deepEqual(bornHost, hostBytes(own.socket.localAddress!, own.socket.localPort!))
+      } finally {
+        await own.close()
+      }
+    },
+  },
+  {
+    title: 'a topic that may only be written to refuses a pull (16), and its messages are in the log (33)',
+    async run(t, lab) {
+      const topic = newName('write-only')
+      await sendOk(t, lab, { topic, body: Buffer.from('kept') })
+      await pulled(lab, topic, 0, 1)
+      const ext = {
+        topic,
+        defaultTopic: 'TBW102',
+        readQueueNums: 4,
+        writeQueueNums: 4,
+        perm: 2,
+        topicFilterType: 'SINGLE_TAG',
+        topicSysFlag: 0,
+        order: false,
+      }
+      t.is((await lab.broker.request({ code: 17, ext })).code, 0)
+      t.is((await lab.broker.request(pullRequest(topic, 0, 0))).code, 16)
+      const answer = await sendOk(t, lab, { topic, body: Buffer.from('more') })
+      t.deepEqual((await viewed(lab, logOffsetOf(answer))).body, Buffer.from('more'))
+    },
+  },
+  {
+    title: 'the settings of a compaction topic say so (351)',
+    async run(t, lab) {
+      const topic = newName('compaction')
+      const ext = {
+        topic,
+        defaultTopic: 'TBW102',
+        readQueueNums: 1,
+        writeQueueNums: 1,
+        perm: 6,
+        topicFilterType: 'SINGLE_TAG',
+        topicSysFlag: 0,
+        order: false,
+        attributes: '+cleanup.policy=COMPACTION',
+      }
+      t.is((await lab.broker.request({ code: 17, ext })).code, 0)
+      const config = await lab.broker.request({ code: 351, ext: { topic } })
+      const { attributes, mappingDetail } = JSON.parse(config.body.toString())
+      t.is(attributes['cleanup.policy'], 'COMPACTION')
+      t.is(mappingDetail, undefined)
     },
   },
 ]

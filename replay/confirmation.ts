@@ -1,0 +1,97 @@
+// Confirms the epoch of new source connections: is what was acked last still what it was?
+//
+// The record at the highest commit-log offset acked so far is read back by its offset, once for all connections that wait
+// when the reading begins. In time: they keep the epoch. No answer within 500 ms, refused, or something else there: they
+// begin a new one, together. It goes on beside the sends; only acks wait for it.
+
+import { isTheAcked, unpacked } from './check.ts'
+import type { Clock } from './clock.ts'
+import type { Cluster } from './cluster.ts'
+import { type Epochs, type LastAcked, type SourceConnection, SourceEpoch } from './epoch.ts'
+import type { Log } from './log.ts'
+import { view } from './reading.ts'
+
+/** Milliseconds that acks on a new connection wait, at most. */
+const CONFIRM_MOST = 500
+
+export class Confirmation {
+  readonly #clock: Clock
+  readonly #log: Log
+  readonly #cluster: Cluster
+  readonly #epochs: Epochs
+  #waiting: SourceConnection[] = []
+  #waitingSince = 0
+  #reading = false
+  #cancel: () => void = () => {}
+  #closed = false
+
+  constructor(clock: Clock, log: Log, cluster: Cluster, epochs: Epochs) {
+    this.#clock = clock
+    this.#log = log
+    this.#cluster = cluster
+    this.#epochs = epochs
+  }
+
+  confirm(connection: SourceConnection): void {
+    if (this.#waiting.push(connection) === 1) this.#waitingSince = this.#clock.now()
+    if (!this.#reading) void this.#run()
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#cancel()
+  }
+
+  async #run(): Promise<void> {
+    this.#reading = true
+    while (this.#waiting.length > 0 && !this.#closed) {
+      const deadline = this.#waitingSince + CONFIRM_MOST
+      // Not the one that they found: it may have been left since.
+      const epoch = this.#epochs.newest
+      const { address, last } = epoch
+      const connections = this.#waiting.filter(connection => connection.address === address)
+      for (const other of this.#waiting)
+        if (other.address !== address) this.#epochs.confirmed([other], new SourceEpoch(other.address))
+      this.#waiting = []
+      const trouble = epoch.hasAcks ? await this.#trouble(address, last, deadline) : undefined
+      if (this.#closed) return
+      if (trouble === undefined) {
+        this.#epochs.confirmed(connections, epoch)
+        continue
+      }
+      this.#epochs.disproved(connections, epoch)
+      this.#log.warn(
+        { address, epoch: epoch.ordinal, commitLogOffset: last.commitLogOffset, reason: trouble },
+        'what the source acked last was not read back over a new connection: a new epoch begins with it',
+      )
+    }
+    this.#reading = false
+  }
+
+  /** Why it is not confirmed. */
+  #trouble(address: string, last: LastAcked, deadline: number): Promise<string | undefined> {
+    if (last.commitLogOffset < 0) return Promise.resolve('no ack said where in its log the source has a message')
+    const expected = { ...last }
+    return new Promise(resolve => {
+      const end = (trouble: string | undefined) => {
+        this.#cancel()
+        resolve(trouble)
+      }
+      this.#cancel = this.#clock.after(Math.max(0, deadline - this.#clock.now()), () =>
+        end(`no answer within ${CONFIRM_MOST} ms`),
+      )
+      view(this.#cluster, address, expected.commitLogOffset).then(
+        record => {
+          const fits =
+            record !== undefined &&
+            record.topic === expected.topic &&
+            record.queueId === expected.queueId &&
+            unpacked(record).some(stored => isTheAcked(expected, stored))
+          if (fits) end(undefined)
+          else end(record === undefined ? 'nothing stands there' : 'another message stands there')
+        },
+        error => end((error as Error).message),
+      )
+    })
+  }
+}

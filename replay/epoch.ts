@@ -1,0 +1,279 @@
+// Epochs of a source broker: stretches of time in which its offsets name the same messages.
+//
+// An epoch is an ordinal (for order) and a random id (for identity); both stand in the journal before the first place of
+// it. In doubt a new one is always safe. A new one begins:
+//
+// - at every start of the gateway;
+// - when the broker's name answers from another address;
+// - when an ack names a commit-log offset (of its broker) or a queue offset (of its queue) at or below one whose ack had
+//   come before this send was forwarded, or a place that was acked already: the source has taken offsets back;
+// - when the record that was acked at the highest commit-log offset is not to be read back once a new connection is up.
+//
+// A source connection has the epoch that was confirmed after it was up, from its first send on, and its sends keep it,
+// whenever their acks come: an ack on an older connection goes to the older epoch also when a newer one has begun.
+// (Without: the last acks of a master that is gone are sorted into its successor's offsets.)
+// Where the source took offsets back under connections that live (a topic deleted and made anew), all that have this epoch go
+// over to the next with what they forward from then on, and sends that are out go to the older or the newer by their own offsets.
+//
+// What 'before' was is three fields of a send, set when it is forwarded: no list of acks is kept, however long a send is out.
+// An epoch is numbered at its first ack; one that never has any costs nothing.
+//
+// Pure: no clock, no socket; who reads back is in confirmation.ts.
+
+import { AckedOffsets } from './acked-offsets.ts'
+import type { Place } from './place.ts'
+
+export interface Epoch {
+  readonly ordinal: number
+  /** Identity: 12 hex digits. */
+  readonly id: string
+}
+
+/** The acked message at the highest commit-log offset. */
+export interface LastAcked extends Place {
+  topic: string
+  queueId: number
+}
+
+/** A send, as far as epochs go. */
+export interface Traced {
+  topic: string
+  queueId: number
+  /** Set here when it is forwarded: its connection, and the epoch that this had. */
+  connection: SourceConnection | undefined
+  forwardedIn: SourceEpoch | undefined
+  /** The highest commit-log offset, and offset in its queue, that were acked in that epoch then; -1: none. */
+  logBefore: number
+  queueBefore: number
+  /** The same for all queues of its topic, where the broker chooses. */
+  queuesBefore: ReadonlyMap<number, number> | undefined
+  /** Set here at its ack: the epoch of its messages. */
+  ackedIn: SourceEpoch | undefined
+}
+
+const NO_QUEUES: ReadonlyMap<number, AckedOffsets> = new Map()
+
+export class SourceEpoch implements Epoch {
+  /** 0 and empty until its first ack. */
+  ordinal = 0
+  id = ''
+  readonly address: string
+  /** What began when the source took offsets of this one back. */
+  successor: SourceEpoch | undefined = undefined
+  /** A commit-log offset of -1 where no ack had any. */
+  readonly last: LastAcked = {
+    topic: '',
+    queueId: 0,
+    epoch: 0,
+    sequence: 0,
+    queueOffset: -1,
+    commitLogOffset: -1,
+    bornTimestamp: 0,
+    ackedAt: 0,
+    hash: 0,
+    placeFlags: 0,
+    skipReason: 0,
+    skipMask: 0,
+  }
+  readonly #topics = new Map<string, Map<number, AckedOffsets>>()
+  /** Clients send to few topics: the last one is not looked up again. */
+  #lastTopic = ''
+  #lastQueues = NO_QUEUES
+
+  constructor(address: string) {
+    this.address = address
+  }
+
+  get hasAcks(): boolean {
+    return this.ordinal > 0 && this.#topics.size > 0
+  }
+
+  /** The epoch that its connections have now. */
+  get present(): SourceEpoch {
+    let epoch: SourceEpoch = this
+    while (epoch.successor !== undefined) epoch = epoch.successor
+    return epoch
+  }
+
+  /** What was acked of a queue. */
+  acked(topic: string, queueId: number): AckedOffsets | undefined {
+    return this.#queues(topic).get(queueId)
+  }
+
+  highests(topic: string): ReadonlyMap<number, number> {
+    const highests = new Map<number, number>()
+    for (const [queueId, { highest }] of this.#queues(topic)) highests.set(queueId, highest)
+    return highests
+  }
+
+  add(topic: string, queueId: number, place: Place): void {
+    let queue = this.acked(topic, queueId)
+    if (queue === undefined) {
+      queue = new AckedOffsets()
+      const queues = this.#topics.get(topic) ?? new Map<number, AckedOffsets>()
+      this.#topics.set(topic, queues.set(queueId, queue))
+      this.#lastTopic = topic
+      this.#lastQueues = queues
+    }
+    queue.add(place.queueOffset)
+    const { last } = this
+    if (place.commitLogOffset <= last.commitLogOffset) return
+    last.topic = topic
+    last.queueId = queueId
+    last.queueOffset = place.queueOffset
+    last.commitLogOffset = place.commitLogOffset
+    last.bornTimestamp = place.bornTimestamp
+    last.hash = place.hash
+    last.placeFlags = place.placeFlags
+  }
+
+  #queues(topic: string): ReadonlyMap<number, AckedOffsets> {
+    if (topic === this.#lastTopic) return this.#lastQueues
+    const queues = this.#topics.get(topic)
+    if (queues === undefined) return NO_QUEUES
+    this.#lastTopic = topic
+    this.#lastQueues = queues
+    return queues
+  }
+}
+
+/** A connection to the source that is up. */
+export class SourceConnection {
+  readonly address: string
+  /** From its first send on; not sure before it is confirmed. */
+  epoch: SourceEpoch | undefined = undefined
+  /** What turned out not to be its epoch. */
+  disproved: SourceEpoch | undefined = undefined
+  isConfirmed = false
+  /** Its epoch has become sure: acks on it can be taken. */
+  onConfirmed: () => void = () => {}
+
+  constructor(address: string) {
+    this.address = address
+  }
+
+  /** Its acks have to wait. */
+  get isUnclear(): boolean {
+    return this.epoch !== undefined && !this.isConfirmed
+  }
+}
+
+export class Epochs {
+  readonly #draw: () => string
+  readonly #began: (epoch: Epoch) => void
+  #ordinal: number
+  #newest: SourceEpoch
+
+  /** `first` is drawn already; `began` is told of each epoch before its first place. */
+  constructor(address: string, first: Epoch, draw: () => string, began: (epoch: Epoch) => void) {
+    this.#draw = draw
+    this.#began = began
+    this.#ordinal = first.ordinal
+    this.#newest = new SourceEpoch(address)
+    this.#newest.ordinal = first.ordinal
+    this.#newest.id = first.id
+  }
+
+  /** What a connection that comes up now is held against. */
+  get newest(): SourceEpoch {
+    return this.#newest
+  }
+
+  /** The highest ordinal that was drawn. */
+  get ordinal(): number {
+    return this.#ordinal
+  }
+
+  /** The broker's name stands for this address now. */
+  moved(address: string): void {
+    if (this.#newest.address !== address) this.#newest = new SourceEpoch(address)
+  }
+
+  /** A send is about to be forwarded. True where its connection has to be confirmed: `confirmed` or `disproved` has to follow. */
+  forwarded(send: Traced, connection: SourceConnection): boolean {
+    let { epoch } = connection
+    let unclear = false
+    if (epoch === undefined) {
+      // A former master, or one to come: nothing is known of its log.
+      if (connection.address !== this.#newest.address) epoch = new SourceEpoch(connection.address)
+      else epoch = this.#newest
+      connection.epoch = epoch
+      unclear = epoch.hasAcks
+      connection.isConfirmed = !unclear
+    } else if (epoch.successor !== undefined && connection.isConfirmed) connection.epoch = epoch = epoch.present
+    send.connection = connection
+    send.forwardedIn = epoch
+    send.logBefore = epoch.last.commitLogOffset
+    if (send.queueId < 0) send.queuesBefore = epoch.highests(send.topic)
+    else send.queueBefore = epoch.acked(send.topic, send.queueId)?.highest ?? -1
+    return unclear
+  }
+
+  /** What was acked last in this epoch was seen after these connections were up: they have it. */
+  confirmed(connections: readonly SourceConnection[], epoch: SourceEpoch): void {
+    // Offsets were taken back meanwhile: of what came after that nothing was seen.
+    const theirs = epoch.successor === undefined ? epoch : new SourceEpoch(epoch.address)
+    for (const connection of connections) {
+      if (connection.epoch !== theirs) connection.disproved = connection.epoch
+      connection.epoch = theirs
+      connection.isConfirmed = true
+      connection.onConfirmed()
+    }
+  }
+
+  /** It was not, or nobody knows: they begin a new one, together. */
+  disproved(connections: readonly SourceConnection[], epoch: SourceEpoch): void {
+    const next = new SourceEpoch(epoch.address)
+    if (this.#newest === epoch) this.#newest = next
+    this.confirmed(connections, next)
+  }
+
+  /** The epoch of a message of an acked send; all messages of a send have one. */
+  acked(send: Traced, queueId: number, place: Place): SourceEpoch {
+    let epoch = send.ackedIn
+    if (epoch === undefined) {
+      epoch = this.#epochOf(send, queueId, place)
+      send.ackedIn = epoch
+      if (epoch.ordinal === 0) this.#number(epoch)
+    }
+    epoch.add(send.topic, queueId, place)
+    return epoch
+  }
+
+  #epochOf(send: Traced, queueId: number, place: Place): SourceEpoch {
+    const { connection, forwardedIn } = send as { connection: SourceConnection; forwardedIn: SourceEpoch }
+    let epoch = forwardedIn
+    if (forwardedIn === connection.disproved) epoch = connection.epoch!.present
+    else if (goesBack(send, queueId, place)) epoch = this.#next(forwardedIn)
+    // A place has one message: where it is acked already, this is another one.
+    while (isAcked(epoch, send.topic, queueId, place)) epoch = this.#next(epoch)
+    return epoch
+  }
+
+  #next(epoch: SourceEpoch): SourceEpoch {
+    if (epoch.successor === undefined) {
+      epoch.successor = new SourceEpoch(epoch.address)
+      if (this.#newest === epoch) this.#newest = epoch.successor
+    }
+    return epoch.present
+  }
+
+  #number(epoch: SourceEpoch): void {
+    epoch.ordinal = ++this.#ordinal
+    epoch.id = this.#draw()
+    // The name answers from there now.
+    if (epoch.address !== this.#newest.address) this.#newest = epoch
+    this.#began(epoch)
+  }
+}
+
+function goesBack(send: Traced, queueId: number, { queueOffset, commitLogOffset }: Place): boolean {
+  if (commitLogOffset >= 0 && commitLogOffset <= send.logBefore) return true
+  if (send.queuesBefore !== undefined) return queueOffset <= (send.queuesBefore.get(queueId) ?? -1)
+  return queueId === send.queueId && queueOffset <= send.queueBefore
+}
+
+function isAcked(epoch: SourceEpoch, topic: string, queueId: number, place: Place): boolean {
+  if (place.commitLogOffset >= 0 && place.commitLogOffset === epoch.last.commitLogOffset) return true
+  return epoch.acked(topic, queueId)?.has(place.queueOffset) ?? false
+}

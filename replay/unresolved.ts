@@ -1,0 +1,364 @@
+// What became of it? Sends whose connection ended unanswered, or that were answered so that nobody knows: looked for at the
+// source, in the queue that they went to.
+//
+//   when    after the pause in which a broker still executes what it has received, and when all that is stored can be read
+//   where   from behind the highest offset whose ack had come before the send was forwarded; where there was none, or the
+//           queue does not reach so far any more, from what was stored a minute before
+//   what    the same UNIQ_KEY, born timestamp and payload; of several that fit, the one that came over our socket, and none
+//           that was acked to another send
+//
+// Found: it is taken like an ack, in its place in order while it still holds back its queue. Not found: it is not there, and
+// holds back nothing. What cannot be found out is counted. A batch is found as a whole: its members stand in a row.
+//
+// The sends are kept for that as they came, all together up to a limit, beyond which the oldest are given up.
+
+import { decodeBatch, type SendAnswer, type StoredMessage } from '../codec/index.ts'
+import { BodyMemory, payloadOf } from './body.ts'
+import { firstValue, unpacked } from './check.ts'
+import type { Clock } from './clock.ts'
+import { type Cluster, RefusedError } from './cluster.ts'
+import { executionPause } from './execution-pause.ts'
+import type { Log } from './log.ts'
+import { logEnd, offsetAt, pull } from './reading.ts'
+import type { Send } from './send.ts'
+import type { Turns } from './turns.ts'
+
+/** Bytes of all sends that wait to be found out. */
+const MEMORY_MOST = 64 * 1024 * 1024
+/** Milliseconds after which it is given up: a broker that starts again has read its log by then. */
+const FIND_MOST = 120_000
+/** Where no ack had come before: so much is read back. */
+const LOOK_BACK = 60_000
+const RETRY_PAUSE = 500
+const DISPATCH_POLL = 20
+/** Where the broker does not tell how far it can be read. */
+const UNTOLD_PAUSE = 5_000
+
+/** Sends of one connection. */
+export interface Unanswered {
+  /** Our socket's address as a record has it, where it is known. */
+  bornHost: Buffer | undefined
+  /** Takes over a send that was found. */
+  accept(send: Send, answer: SendAnswer): void
+}
+
+export interface UnresolvedContext {
+  clock: Clock
+  log: Log
+  source: Cluster
+  broker: string
+  address(): string
+  turns: Turns
+  sendGiveUpTimeout: number
+  /** A send is not there, or nobody knows: it holds back nothing. */
+  settled(send: Send): void
+  /** Nobody will know. */
+  unresolved(count: number): void
+  memoryMost?: number
+}
+
+interface Suspect extends Unanswered {
+  send: Send
+  since: number
+}
+
+/** Where a send may stand: all of its messages, one behind the other. */
+interface Candidate {
+  queueId: number
+  first: number
+  /** By message; undefined where it has not been seen. */
+  records: (StoredMessage | undefined)[]
+}
+
+interface Member {
+  uniqKey: Buffer | undefined
+  payload: Buffer
+}
+
+export class Unresolved {
+  readonly #context: UnresolvedContext
+  readonly #memory: BodyMemory
+  /** In the order in which they came. */
+  readonly #suspects = new Set<Suspect>()
+  #running = false
+  #closed = false
+  #cancelSleep: () => void = () => {}
+
+  constructor(context: UnresolvedContext) {
+    this.#context = context
+    this.#memory = new BodyMemory(context.memoryMost ?? MEMORY_MOST)
+  }
+
+  get count(): number {
+    return this.#suspects.size
+  }
+
+  add(send: Send, from: Unanswered): void {
+    if (this.#closed) {
+      this.#context.unresolved(1)
+      this.#context.settled(send)
+      return
+    }
+    // Before it is counted: it may give it bytes of its own.
+    send.unescape()
+    this.#memory.keepAnyway(send)
+    const { bornHost, accept } = from
+    this.#suspects.add({ send, bornHost, accept, since: this.#context.clock.now() })
+    let dropped = 0
+    for (const oldest of this.#suspects) {
+      if (!this.#memory.isFull) break
+      dropped++
+      this.#giveUp(oldest)
+    }
+    if (dropped > 0)
+      this.#context.log.warn(
+        { broker: this.#context.broker, sends: dropped, limit: this.#memory.limit },
+        'more sends without an answer than are kept to be found out: the oldest are counted as unresolved',
+      )
+    if (!this.#running) void this.#run()
+  }
+
+  /** All that are left are given up. */
+  close(): void {
+    this.#closed = true
+    this.#cancelSleep()
+    for (const suspect of this.#suspects) this.#giveUp(suspect)
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true
+    while (this.#suspects.size > 0 && !this.#closed) {
+      try {
+        await this.#round()
+      } catch (error) {
+        if (this.#closed) break
+        const refused = error instanceof RefusedError
+        const { clock, log, broker } = this.#context
+        const old = [...this.#suspects].filter(({ since }) => refused || clock.now() - since >= FIND_MOST)
+        for (const suspect of old) this.#giveUp(suspect)
+        if (old.length > 0)
+          log.warn(
+            { broker, sends: old.length, reason: (error as Error).message },
+            'what became of sends without an answer cannot be found out: they are counted as unresolved',
+          )
+        else await this.#sleep(RETRY_PAUSE)
+      }
+    }
+    this.#running = false
+  }
+
+  /** Looks for those whose pause is over. Throws LinkError, RefusedError. */
+  async #round(): Promise<void> {
+    const { clock, source, address } = this.#context
+    const pause = await executionPause(source, address())
+    const [oldest] = this.#suspects
+    if (oldest === undefined) return
+    const left = oldest.since + pause - clock.now()
+    if (left > 0) return this.#sleep(left)
+    const due = [...this.#suspects].filter(({ since }) => since + pause <= clock.now())
+    const sure = await this.#allReadable(oldest)
+    const byTopic = new Map<string, Suspect[]>()
+    for (const suspect of due) byTopic.set(suspect.send.topic, [...(byTopic.get(suspect.send.topic) ?? []), suspect])
+    for (const [topic, suspects] of byTopic) {
+      try {
+        await this.#findOut(topic, suspects, sure)
+      } catch (error) {
+        // Another topic may well be read.
+        if (!(error instanceof RefusedError)) throw error
+        for (const suspect of suspects) this.#giveUp(suspect)
+        this.#context.log.warn(
+          { topic, sends: suspects.length, reason: error.message },
+          'what became of sends without an answer cannot be found out: they are counted as unresolved',
+        )
+      }
+      if (this.#closed) return
+    }
+  }
+
+  /** Waits until what is stored now can be read by queue; false where the broker does not tell. */
+  async #allReadable({ since }: Suspect): Promise<boolean> {
+    const { clock, source, address } = this.#context
+    try {
+      const { end } = await logEnd(source, address())
+      while (!this.#closed && (await logEnd(source, address())).readable < end) {
+        if (clock.now() - since >= FIND_MOST) throw new Error('the source cannot read what it has stored')
+        await this.#sleep(DISPATCH_POLL)
+      }
+      return true
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error
+      await this.#sleep(UNTOLD_PAUSE)
+      return false
+    }
+  }
+
+  /** `sure`: what is not there now will not be there later. */
+  async #findOut(topic: string, suspects: readonly Suspect[], sure: boolean): Promise<void> {
+    const searches = suspects.map(suspect => new Search(suspect))
+    const queueIds = new Set<number>()
+    for (const { send } of suspects) if (send.queueId >= 0) queueIds.add(send.queueId)
+    if (suspects.some(({ send }) => send.queueId < 0)) for (const id of await this.#queues(topic)) queueIds.add(id)
+    await Promise.all(
+      [...queueIds].map(async queueId => {
+        const here = searches.filter(({ suspect: { send } }) => send.queueId < 0 || send.queueId === queueId)
+        await this.#read(topic, queueId, here)
+      }),
+    )
+    if (this.#closed) return
+    // What two of them could be is that of the one that was forwarded first.
+    for (const search of searches.sort((a, b) => a.suspect.send.forwarded - b.suspect.send.forwarded)) {
+      const { suspect } = search
+      if (!this.#suspects.has(suspect)) continue
+      const { send } = suspect
+      const outcome = search.outcome()
+      if (outcome === 'nobody knows' || (outcome === 'not there' && !sure)) {
+        this.#giveUp(suspect)
+        this.#context.log.warn({ topic, queueId: send.queueId }, 'what became of a send without an answer is not sure')
+        continue
+      }
+      this.#suspects.delete(suspect)
+      if (outcome === 'not there') {
+        this.#memory.letGo(send)
+        this.#context.settled(send)
+        continue
+      }
+      this.#memory.forget(send)
+      suspect.accept(send, {
+        queueId: outcome.queueId,
+        queueOffset: outcome.first,
+        commitLogOffsets: outcome.records.map(record => record!.commitLogOffset),
+      })
+    }
+  }
+
+  async #queues(topic: string): Promise<number[]> {
+    const { source, broker } = this.#context
+    const route = await source.route(topic)
+    const queues = route?.queues.find(queue => queue.broker === broker)
+    if (queues === undefined) throw new RefusedError(17, `looking for sends to ${topic}`, 'the topic is not there')
+    return Array.from({ length: Math.max(queues.readQueues, queues.writeQueues) }, (_, queueId) => queueId)
+  }
+
+  /** Shows the searches what the queue has from the lowest offset on at which one of them may stand. */
+  async #read(topic: string, queueId: number, here: readonly Search[]): Promise<void> {
+    const { clock, source, address, turns, sendGiveUpTimeout } = this.#context
+    const times = here.map(({ suspect }) => suspect.since)
+    const aMinuteBefore = () =>
+      offsetAt(source, address(), topic, queueId, Math.min(...times, clock.now()) - sendGiveUpTimeout - LOOK_BACK)
+    const befores = here.map(({ suspect }) => ackedBefore(suspect.send, queueId))
+    let from = befores.includes(-1) ? await aMinuteBefore() : Math.min(...befores) + 1
+    let end: number | undefined
+    for (;;) {
+      const { messages, nextOffset, maxOffset } = await turns.take(() => pull(source, address(), topic, queueId, from))
+      if (this.#closed) return
+      if (end === undefined) {
+        if (maxOffset < from) {
+          // The source has taken offsets back.
+          end = maxOffset
+          for (const search of here) search.anywhere = true
+          from = await aMinuteBefore()
+          if (from < end) continue
+          return
+        }
+        end = maxOffset
+      }
+      for (const message of messages.flatMap(unpacked)) for (const search of here) search.show(queueId, message)
+      const next = Math.max(nextOffset, (messages.at(-1)?.queueOffset ?? -1) + 1)
+      if (next <= from || next >= end) return
+      from = next
+    }
+  }
+
+  #giveUp(suspect: Suspect): void {
+    if (!this.#suspects.delete(suspect)) return
+    this.#memory.letGo(suspect.send)
+    this.#context.unresolved(1)
+    this.#context.settled(suspect.send)
+  }
+
+  async #sleep(ms: number): Promise<void> {
+    await new Promise<void>(resolve => {
+      const cancel = this.#context.clock.after(ms, resolve)
+      this.#cancelSleep = () => {
+        cancel()
+        resolve()
+      }
+    })
+  }
+}
+
+/** The highest offset whose ack had come before the send was forwarded; -1 where none had, or offsets were taken back since. */
+function ackedBefore(send: Send, queueId: number): number {
+  const { connection, forwardedIn } = send
+  if (forwardedIn === connection?.disproved || forwardedIn?.successor !== undefined) return -1
+  return send.queuesBefore?.get(queueId) ?? (queueId === send.queueId ? send.queueBefore : -1)
+}
+
+/** One send, and what was seen that it could be. */
+class Search {
+  readonly suspect: Suspect
+  /** Also below what had been acked before. */
+  anywhere = false
+  readonly #members: Member[]
+  readonly #candidates = new Map<string, Candidate>()
+
+  constructor(suspect: Suspect) {
+    const { send } = suspect
+    this.suspect = suspect
+    const payload = Buffer.concat(payloadOf(send))
+    this.#members = send.batch
+      ? decodeBatch(payload).map(({ body, properties }) => ({
+          uniqKey: firstValue(properties, 'UNIQ_KEY'),
+          payload: body,
+        }))
+      : [{ uniqKey: firstValue(send.properties, 'UNIQ_KEY'), payload }]
+  }
+
+  show(queueId: number, record: StoredMessage): void {
+    const { send } = this.suspect
+    if (record.bornTimestamp !== send.bornTimestamp) return
+    if (!this.anywhere && record.queueOffset <= ackedBefore(send, queueId)) return
+    this.#members.forEach((member, index) => {
+      if (!fits(member, record)) return
+      const first = record.queueOffset - index
+      const key = `${queueId} ${first}`
+      const candidate = this.#candidates.get(key) ?? { queueId, first, records: Array(this.#members.length) }
+      candidate.records[index] = record
+      this.#candidates.set(key, candidate)
+    })
+  }
+
+  outcome(): Candidate | 'not there' | 'nobody knows' {
+    const { bornHost } = this.suspect
+    const all = [...this.#candidates.values()]
+    const whole = all.filter(({ records }) => !records.includes(undefined))
+    // A part of a batch is none of what its client meant; a run of equal members looks like parts of itself.
+    if (whole.length === 0) return all.length === 0 ? 'not there' : 'nobody knows'
+    const free = whole.filter(({ queueId, first }) => !this.#acked(queueId)?.has(first))
+    const keyless = this.#members.some(({ uniqKey }) => uniqKey === undefined)
+    // With a key it is this message, whatever stands between us and the broker; without one it may be another like it.
+    const possible = keyless ? free.filter(({ records }) => !isOfAnother(records[0]!.bornHost, bornHost)) : free
+    const forgotten = (one: Candidate) => keyless && one.first < (this.#acked(one.queueId)?.forgottenBelow ?? 0)
+    const ours = possible.filter(({ records }) => bornHost !== undefined && records[0]!.bornHost?.equals(bornHost))
+    const one = ours[0] ?? (possible.length === 1 ? possible[0] : undefined)
+    if (one !== undefined) return forgotten(one) ? 'nobody knows' : one
+    return possible.length === 0 ? 'not there' : 'nobody knows'
+  }
+
+  #acked(queueId: number) {
+    const { topic, connection, forwardedIn } = this.suspect.send
+    const epoch = forwardedIn === connection?.disproved ? connection?.epoch : forwardedIn
+    return epoch?.acked(topic, queueId)
+  }
+}
+
+function fits({ uniqKey, payload }: Member, record: StoredMessage): boolean {
+  if (!payload.equals(record.body)) return false
+  return uniqKey === undefined || (firstValue(record.properties, 'UNIQ_KEY')?.equals(uniqKey) ?? false)
+}
+
+/** The same machine, and another of its sockets. Where a machine is not the same, addresses may have been translated. */
+function isOfAnother(host: Buffer | undefined, ours: Buffer | undefined): boolean {
+  if (host === undefined || ours === undefined || host.length !== ours.length || host.equals(ours)) return false
+  return host.subarray(0, -4).equals(ours.subarray(0, -4))
+}

@@ -1,0 +1,127 @@
+// What is done to the world from outside: acts of a schedule, one after the other.
+
+import { encodeProperties } from '../../codec/index.ts'
+import type { Act, Side } from './step.ts'
+import type { World } from './world.ts'
+
+export function perform(world: World, act: Act): void {
+  switch (act.do) {
+    case 'send':
+      return void world.send(act)
+    case 'client closes':
+      return world.clients[act.client % world.clients.length]!.close(act.how)
+    case 'arm':
+      return void world.broker(act.side, act.broker).armed.push(...act.faults)
+    case 'refuse': {
+      const { refuses } = world.broker(act.side, act.broker)
+      refuses.set(act.code, { code: 16, remark: 'no permission' })
+      return void world.clock.after(act.forMs, () => refuses.delete(act.code))
+    }
+    case 'stall':
+      return world.broker(act.side, act.broker).stall(act.forMs)
+    case 'broker restarts':
+      return restartBroker(world, act)
+    case 'broker moves':
+      return move(world, act)
+    case 'expire': {
+      const { log, name } = world.broker(act.side, act.broker)
+      const position = log.records.at(-act.keeps)?.commitLogOffset
+      if (position === undefined) return
+      log.expire(position)
+      world.did(`${act.side} expired`)
+      return world.history.say(name, `expires what is before ${position}`)
+    }
+    case 'stranger': {
+      const broker = world.broker(act.side, act.broker)
+      const queues = broker.log.topics.get(world.topic(act.topic))?.length ?? 0
+      if (!broker.isUp || queues === 0) return
+      const properties = encodeProperties([['UNIQ_KEY', `STRANGER${world.history.length}`]])
+      return broker.storeStranger(world.topic(act.topic), act.queueId % queues, Buffer.from('stranger'), properties)
+    }
+    case 'topic made anew':
+      world.did('remote lost its tail')
+      return world.broker('remote', act.broker).log.makeTopic(world.topic(act.topic), act.queues)
+    case 'partition':
+      return partition(world, act.side, act.forMs)
+    case 'cut':
+      for (const host of hosts(world, act.side)) world.network.cut('gateway', host)
+      return
+    case 'name server away': {
+      const cluster = world[act.side]
+      cluster.isUp = false
+      world.network.ended(cluster, false)
+      return void world.clock.after(act.forMs, () => cluster.serve())
+    }
+    case 'kill':
+      return world.gatewayDies(false, act.downMs)
+    case 'power cut':
+      return world.gatewayDies(true, act.downMs, act.with)
+    case 'die at disk operation':
+      world.gateway.dies = () => world.gatewayDies(act.powerCut, act.downMs)
+      world.gateway.diesAtOperation = act.operations
+      world.gateway.diesAtOnly = act.only
+      return
+    case 'restart':
+      return world.restartGateway()
+    case 'disk fault':
+    case 'disk full':
+      return breakDisk(world, act)
+    case 'disk stall':
+      world.did('disk stall')
+      world.gateway.diskStall = act.ms
+  }
+}
+
+function restartBroker(world: World, act: Act & { do: 'broker restarts' }): void {
+  const broker = world.broker(act.side, act.broker)
+  if (!broker.isUp) return
+  const from = broker.log.records.at(-act.losesRecords)?.commitLogOffset
+  const lost = broker.stop(act.losesRecords > 0 ? from : undefined)
+  if (lost > 0) world.did(`${act.side} lost its tail`)
+  world.history.say(broker.name, `stops${lost > 0 ? ` and loses ${lost} records` : ''}`)
+  world.clock.after(act.downMs, () => world.startBroker(broker))
+}
+
+function move(
+  world: World,
+  { side, broker, lacksRecords, oldGoesOn, learntAfterMs }: Act & { do: 'broker moves' },
+): void {
+  const old = world.broker(side, broker)
+  const { records, end } = old.log
+  const upTo = lacksRecords === 0 ? end : (records.at(-lacksRecords)?.commitLogOffset ?? end)
+  const { name } = old.options
+  const lacks = world[side].move(name, upTo, oldGoesOn)
+  if (lacks > 0 || oldGoesOn) world.did(`${side} lost its tail`)
+  const { address } = world[side].brokers.get(name)!
+  world.history.say(name, `moves to ${address}, lacking ${lacks} records${oldGoesOn ? '; the old one goes on' : ''}`)
+  if (side === 'source')
+    world.clock.after(learntAfterMs, () =>
+      world.gateway.deliver(() => world.gateway.learn(name, address).catch(() => {})),
+    )
+}
+
+function hosts(world: World, side: Side | 'clients'): string[] {
+  if (side === 'clients') return world.clients.map(({ name }) => name)
+  return [world[side].name, ...world[side].all.map(({ name }) => name)]
+}
+
+function partition(world: World, side: Side | 'clients', forMs: number): void {
+  const others = hosts(world, side)
+  for (const host of others) world.network.partition('gateway', host)
+  world.clock.after(forMs, () => {
+    for (const host of others) world.network.heal('gateway', host)
+    world.history.say('network', `between gateway and ${side} heals`)
+  })
+}
+
+function breakDisk(world: World, act: Act & { do: 'disk fault' | 'disk full' }): void {
+  world.did('disk')
+  const { disk, gateway } = world
+  if (act.do === 'disk full') disk.capacity = disk.used + act.roomBytes
+  else gateway.diskFault = act
+  world.clock.after(act.forMs, () => {
+    gateway.diskFault = undefined
+    disk.capacity = world.disk.capacity = Number.POSITIVE_INFINITY
+    world.history.say('disk', 'works again')
+  })
+}

@@ -1,0 +1,237 @@
+// What must hold at the end of a history, judged from outside: by what clients were told, what the source stored and what is
+// at the remote. It reads the gateway's account and its log only to know what it says was lost.
+
+import { decodeProperties, decodeStamp, findProperty, STAMP_PROPERTY } from '../../codec/index.ts'
+import type { CommitLog, LogRecord } from './commit-log.ts'
+import { type Message, placeText } from './ledger.ts'
+import type { World } from './world.ts'
+
+/** From the ack to the sync of its place, beside what the disk takes: this is what a power cut may take. */
+const SYNC_DELAY = 100
+
+/** Milliseconds within which a stall has been over, and synced, for sure. */
+const STALL_MOST = 20_000
+
+interface RemoteCopy {
+  record: LogRecord
+  queue: string
+}
+
+export function judge(world: World): void {
+  const copies = copiesAtRemote(world)
+  const lost = saidLost(world)
+  const letters = deadLetters(world)
+  for (const message of world.ledger.messages) {
+    const there = copies.get(message.number) ?? []
+    judgeCount(world, message, there, lost, letters)
+    for (const { record } of there) judgeContent(world, message, record)
+  }
+  judgeOrder(world, copies)
+  judgeAccount(world, copies, lost)
+}
+
+function copiesAtRemote(world: World): Map<number, RemoteCopy[]> {
+  const copies = new Map<number, RemoteCopy[]>()
+  for (const { log, options } of world.remote.brokers.values())
+    for (const record of [...log.expired, ...inQueues(log)]) {
+      const { topic, queueId, queueOffset } = record
+      const message = world.ledger.of(record.body)
+      if (message === undefined) {
+        if (findProperty(record.properties, STAMP_PROPERTY) !== undefined)
+          world.problem(`INVENTED: ${topic} q${queueId}:${queueOffset} is a stranger's, with our stamp`)
+        continue
+      }
+      if (message.topic !== topic) world.problem(`m${message.number} is in ${topic}, not in ${message.topic}`)
+      const list = copies.get(message.number) ?? []
+      list.push({ record, queue: `${options.name} ${topic} q${queueId}` })
+      copies.set(message.number, list)
+    }
+  return copies
+}
+
+/** What its queues have: a topic that was made anew has nothing of the old one. */
+function inQueues({ topics }: CommitLog): LogRecord[] {
+  return [...topics.values()].flatMap(queues => queues.flatMap(({ records }) => records))
+}
+
+function judgeCount(
+  world: World,
+  message: Message,
+  there: readonly RemoteCopy[],
+  lost: ReadonlyMap<string, string>,
+  letters: ReadonlySet<number>,
+): void {
+  const { number, told, unknown, atSource } = message
+  const name = `m${number}`
+  const where = there.map(({ record, queue }) => `${queue}:${record.queueOffset}`).join(', ')
+  if (message.delayed) {
+    if (there.length > 0) world.problem(`${name} is delayed, and at the remote: ${where}`)
+    return
+  }
+  if (there.length > told + unknown || there.length > atSource.length)
+    return world.problem(
+      `DUPLICATE: ${name} was stored ${atSource.length} times at the source and is ${there.length} times at the remote: ${where}`,
+    )
+  const losses = atSource.flatMap(copy => lost.get(placeText(message, copy)) ?? [])
+  // A message that lost its offset to this one may be meant.
+  const shared = atSource.some(copy => world.ledger.at(placeText(message, copy)) > 1)
+  if (!shared && there.length + losses.length > told + unknown)
+    world.problem(`${name} counts as lost, and is at the remote: ${where}`)
+  if (there.length + losses.length >= told) return
+  if (letters.has(number)) {
+    if (!isWithIllegal(world, message)) world.problem(`${name} is a dead letter, and nothing is wrong with it`)
+    return
+  }
+  if (isExcused(world, message)) return
+  world.problem(
+    `MISSING: ${name} was told to be stored ${told} times (source: ${atSource.map(copy => placeText(message, copy)).join(', ')}) and is ${there.length} times at the remote`,
+  )
+}
+
+/** What a remote may refuse together with an illegal one it takes alone: only the illegal one is a dead letter. */
+function isWithIllegal(_: World, message: Message): boolean {
+  return message.illegal
+}
+
+/** A power cut takes what was acked just before; a disk that fails, and says so, what was acked meanwhile. */
+function isExcused(world: World, message: Message): boolean {
+  const window = SYNC_DELAY + 6 * world.setup.diskMost + world.setup.latency * 4 + 50
+  if (message.atSource.some(copy => world.unsaved.has(placeText(message, copy)))) return true
+  const cuts = world.happened.get('power cut') ?? []
+  const failures = world.happened.get('disk') ?? []
+  // A write that stalls keeps the sync waiting, too.
+  const stalls = world.happened.get('disk stall') ?? []
+  return message.toldAt.some(at =>
+    cuts.some(
+      cut =>
+        at <= cut &&
+        (cut - at < window ||
+          failures.some(failure => failure <= cut) ||
+          stalls.some(stall => stall <= cut && cut - stall < STALL_MOST)),
+    ),
+  )
+}
+
+function judgeContent(world: World, message: Message, record: LogRecord): void {
+  const name = `m${message.number}`
+  if (!record.body.equals(message.body)) world.problem(`ALTERED: the body of ${name}`)
+  if (record.flag !== message.flag) world.problem(`ALTERED: the flag of ${name} is ${record.flag}`)
+  const properties = decodeProperties(record.properties)
+  const text = properties.get(STAMP_PROPERTY)
+  for (const added of [STAMP_PROPERTY, 'MSG_REGION', 'TRACE_ON']) properties.delete(added)
+  const wanted = decodeProperties(message.properties)
+  if (!same([...properties], [...wanted]))
+    world.problem(`ALTERED: ${name} has ${[...properties]} and should have ${[...wanted]}`.slice(0, 300))
+  if (findProperty(message.properties, 'long') !== undefined) return
+  const stamp = text === undefined ? undefined : decodeStamp(text)
+  if (stamp === undefined) return world.problem(`${name} has no stamp`)
+  if (!message.born.includes(stamp.bornTimestamp)) world.problem(`ALTERED: ${name} was born at ${stamp.bornTimestamp}`)
+  if (!message.atSource.some(({ queueId, offset }) => queueId === stamp.queueId && offset === stamp.queueOffset))
+    world.problem(
+      `ALTERED: ${name} is stamped q${stamp.queueId}:${stamp.queueOffset}, and was never there at the source`,
+    )
+  const { bornTimestampTolerance } = world.setup
+  if (!message.born.some(born => Math.abs(born - record.bornTimestamp) <= bornTimestampTolerance))
+    world.problem(`ALTERED: ${name} was born at ${message.born}, and at the remote at ${record.bornTimestamp}`)
+}
+
+function same(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other)
+}
+
+/** The messages of one source queue are in one remote queue, in its order, but for those that are counted as reordered. */
+function judgeOrder(world: World, copies: ReadonlyMap<number, readonly RemoteCopy[]>): void {
+  const queues = new Map<string, { arrived: number; stored: number; number: number; queue: string }[]>()
+  for (const message of world.ledger.messages) {
+    const there = copies.get(message.number)
+    const [source] = message.atSource
+    if (there?.length !== 1 || message.atSource.length !== 1) continue
+    const key = `${source!.host} ${message.topic} q${source!.queueId}`
+    const list = queues.get(key) ?? []
+    const [{ record, queue }] = there as [RemoteCopy]
+    list.push({ arrived: record.queueOffset, stored: source!.order, number: message.number, queue })
+    queues.set(key, list)
+  }
+  let moved = 0
+  const examples: string[] = []
+  for (const [key, list] of queues) {
+    const places = new Set(list.map(({ queue }) => queue))
+    if (places.size > 1) world.problem(`the messages of ${key} are in several remote queues: ${[...places].join(', ')}`)
+    list.sort((one, other) => one.arrived - other.arrived)
+    const out = list.length - longestRise(list.map(({ stored }) => stored))
+    moved += out
+    if (out > 0) examples.push(`${key}: ${list.map(({ number }) => `m${number}`).join(' ')}`)
+  }
+  if (world.reordered > 0 && world.givenUp === 0)
+    world.problem(`ORDER: ${world.reordered} messages are counted as reordered, and no send was given up`)
+  if (moved > world.reordered)
+    world.problem(
+      `ORDER: ${moved} messages are out of order, ${world.reordered} are counted so: ${examples.join('; ')}`,
+    )
+}
+
+/** Length of the longest rising part. */
+function longestRise(numbers: readonly number[]): number {
+  const tails: number[] = []
+  for (const number of numbers) {
+    const at = tails.findIndex(tail => tail >= number)
+    if (at < 0) tails.push(number)
+    else tails[at] = number
+  }
+  return tails.length
+}
+
+function judgeAccount(
+  world: World,
+  copies: ReadonlyMap<number, readonly RemoteCopy[]>,
+  said: ReadonlyMap<string, string>,
+): void {
+  let there = 0
+  for (const list of copies.values()) there += list.length
+  let replicated = 0
+  for (const { totals } of world.gateway.accounts) {
+    const { lost } = totals
+    replicated += totals.replicated
+    for (const [cause, count] of Object.entries(lost))
+      if (
+        count > 0 &&
+        !world.happened.has(happenedFor[cause] ?? '') &&
+        !(cause === 'journal' && world.happened.has('disk'))
+      )
+        world.problem(`${count} messages count as lost, cause ${cause}, and that did not happen`)
+  }
+  for (const [place, cause] of said)
+    if (!world.happened.has(happenedFor[cause] ?? '')) world.problem(`${place} is said to be lost, cause ${cause}`)
+  if (world.happened.has('power cut') || world.happened.has('disk')) return
+  if (replicated !== there) world.problem(`${replicated} messages count as replicated, and ${there} are at the remote`)
+}
+
+const happenedFor: Record<string, string> = {
+  expired: 'source expired',
+  source: 'source lost its tail',
+  journal: 'power cut',
+  remote: 'remote lost its tail',
+}
+
+export /** Places that the gateway said were lost, with the cause. */
+function saidLost(world: World): Map<string, string> {
+  const lost = new Map<string, string>()
+  for (const log of world.logs)
+    for (const { fields } of log.said('message lost'))
+      lost.set(`${fields.topic} q${fields.queueId}:${fields.queueOffset}`, String(fields.cause))
+  return lost
+}
+
+function deadLetters(world: World): Set<number> {
+  const letters = new Set<number>()
+  const { disk } = world.gateway
+  // A line that was torn is written again elsewhere.
+  for (const path of disk.find(/^dead-letters-/))
+    for (const line of disk.bytes(path).toString('latin1').split('\n')) {
+      if (!line.startsWith('{') || !line.endsWith('}')) continue
+      const { payload } = JSON.parse(line) as { payload: string }
+      const message = world.ledger.of(Buffer.from(payload, 'base64'))
+      if (message !== undefined) letters.add(message.number)
+    }
+  return letters
+}

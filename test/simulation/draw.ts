@@ -1,0 +1,92 @@
+// A schedule from a seed: what the world is like, what is sent, and which faults come when.
+
+import type { Random } from '../support/random.ts'
+import { type FaultKind, type FaultName, faultKinds } from './faults.ts'
+import { stream } from './random-streams.ts'
+import type { Act, Schedule, Setup, Step } from './step.ts'
+
+const FAULTS_MOST = 8
+
+export function drawSchedule(seed: number, faults: ReadonlySet<FaultName>): Schedule {
+  const random = stream(seed, 'schedule')
+  const setup = drawSetup(seed, random)
+  const length = random.integer(2_000, 25_000)
+  const steps = drawSends(stream(seed, 'sends'), setup, length)
+  const names = [...faults]
+  // Each kind draws for itself: a history stays as it is where a kind is turned off that it does not have.
+  const mix = stream(seed, 'faults')
+  const all = Object.entries(faultKinds) as [FaultName, FaultKind][]
+  const total = all.reduce((sum, [, { weight }]) => sum + weight, 0)
+  for (let count = mix.integer(0, FAULTS_MOST); count > 0; count--) {
+    const [fault, kind] = weighted(all, mix.next() * total)
+    const step = { at: mix.integer(0, length), fault, ...kind.draw(stream(seed, `${fault} ${count}`), setup) }
+    if (names.includes(fault)) steps.push(step)
+  }
+  return { setup, steps: steps.sort((one, other) => one.at - other.at) }
+}
+
+function weighted(kinds: readonly [FaultName, FaultKind][], at: number): [FaultName, FaultKind] {
+  let sum = 0
+  for (const entry of kinds) {
+    sum += entry[1].weight
+    if (at < sum) return entry
+  }
+  return kinds.at(-1)!
+}
+
+function drawSetup(seed: number, random: Random): Setup {
+  return {
+    seed,
+    clients: random.integer(1, 4),
+    sourceBrokers: random.pick([1, 1, 2]),
+    remoteBrokers: random.pick([1, 1, 2]),
+    topics: Array.from({ length: random.integer(1, 2) }, () => ({
+      sourceQueues: random.integer(1, 3),
+      // 0: the gateway makes it.
+      remoteQueues: random.integer(0, 3),
+    })),
+    latency: random.pick([0.5, 5, 50]),
+    cutsChunks: random.chance(0.5),
+    highWater: random.pick([500, 16_384, 1_000_000]),
+    lateBytes: false,
+    executionMost: random.pick([0.5, 5, 150]),
+    dispatchMost: random.pick([1, 10, 1_500]),
+    flushMost: random.pick([1, 500]),
+    addsProperties: random.chance(0.5),
+    batchKeyBehind: random.chance(0.5),
+    diskMost: random.pick([1, 10, 150]),
+    bodyMemory: random.pick([0, 3_000, 20_000, 1_000_000]),
+    bornTimestampTolerance: random.pick([0, 1_000]),
+    sendGiveUpTimeout: random.pick([2_000, 10_000]),
+  }
+}
+
+function drawSends(random: Random, setup: Setup, length: number): Step[] {
+  const steps: Step[] = []
+  const bursts = random.integer(1, 8)
+  for (let burst = 0; burst < bursts; burst++) {
+    const start = random.integer(0, length)
+    const gap = random.pick([0, 1, 20, 300])
+    const sends = random.integer(1, 16)
+    for (let i = 0; i < sends; i++) steps.push({ at: start + i * gap, ...drawSend(random, setup) })
+  }
+  return steps
+}
+
+function drawSend(random: Random, setup: Setup): Act {
+  const kind = random.integer(0, 40)
+  return {
+    do: 'send',
+    client: random.integer(0, setup.clients - 1),
+    topic: random.integer(0, setup.topics.length - 1),
+    queueId: random.chance(0.1) ? -1 : random.integer(0, 2),
+    messages: random.chance(0.25) ? random.integer(2, 6) : 1,
+    size: random.pick([0, 10, 200, 2_000]),
+    ...(random.chance(0.05) && { oneway: true }),
+    ...(random.chance(0.5) && { isToRepeat: true }),
+    ...(kind === 0 && { kind: 'illegal' as const }),
+    ...(kind === 1 && { kind: 'keyless' as const }),
+    ...(kind === 2 && { kind: 'long' as const }),
+    ...(kind === 3 && { kind: 'delayed' as const }),
+  }
+}

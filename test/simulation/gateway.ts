@@ -1,0 +1,406 @@
+// A process of the gateway: the real replay/ and real sessions, on a clock, a disk and a network that are played.
+//
+// It stands for what proxy/gateway.ts and proxy/broker-listeners.ts do beside that: a listener for each address of a source
+// broker, and a source connection for each that comes. It may end at any point, also in the middle of a turn: from then on
+// nothing that it does reaches anything.
+
+import { TopicPolicy } from '../../proxy/policy.ts'
+import { Session } from '../../proxy/session.ts'
+import type { Connection, ConnectionEvents } from '../../replay/dial.ts'
+import {
+  type Account,
+  type Address,
+  type Environment,
+  type Log,
+  Replay,
+  type SourceBroker,
+} from '../../replay/index.ts'
+import { ALL_REMOTES } from '../../replay/place.ts'
+import { DiskError, type DiskOperation, type FakeDisk } from '../support/fake-disk.ts'
+import { type FakeClock, FakeLog } from '../support/fake-environment.ts'
+import type { Random } from '../support/random.ts'
+import type { ModelCluster } from './cluster.ts'
+import type { End, Host, Network } from './network.ts'
+import { SimSocket } from './socket.ts'
+
+export interface GatewayOptions {
+  bodyMemory: number
+  bornTimestampTolerance: number
+  sendGiveUpTimeout: number
+  pendingBytesMax: number
+  /** Milliseconds that a disk operation takes, at most. */
+  diskMost: number
+  say(who: string, what: string): void
+  /** Messages are taken over, or skipped, at their ack, or their places are written. */
+  counted(kind: 'acked' | 'skipped' | 'written', count: number): void
+  /** A send is waited for no longer. */
+  givenUp(): void
+  /** A message is acked whose place could not be written. */
+  unsaved(place: string): void
+}
+
+export type DiskFault =
+  /** These operations fail, each with this probability. */
+  { operations: DiskOperation[]; probability: number; torn: boolean; code: 'EIO' | 'ENOSPC' }
+
+/** Where clients find the listener for a source broker's address. */
+export function listenerFor(address: string): string {
+  return `gateway for ${address}`
+}
+
+export class GatewayProcess implements Host {
+  readonly name = 'gateway'
+  readonly environment: Environment
+  readonly disk: FakeDisk
+  readonly log = new FakeLog()
+  readonly replay: Replay
+  readonly sessions = new Set<Session>()
+  alive = true
+  /** Whether it was given anything to do since it was looked at. */
+  touched = false
+  /** What it counted of messages, by its account, when it came up. */
+  ackedAtStart = 0
+  skippedAtStart = 0
+  reorderedAtStart = 0
+  /** Disk operations until it dies; undefined: it does not. */
+  diesAtOperation: number | undefined
+  /** Of these only. */
+  diesAtOnly: DiskOperation | undefined
+  dies: () => void = () => {}
+  diskFault: DiskFault | undefined
+  /** Milliseconds that the next disk operation takes. */
+  diskStall = 0
+  timers = 0
+  readonly #network: Network
+  readonly #clock: FakeClock
+  readonly #chance: Random
+  readonly #source: ModelCluster
+  readonly #options: GatewayOptions
+  readonly #ordinals = new Map<string, number>()
+  readonly #addresses = new Set<string>()
+  readonly #counted = new Set<SourceBroker>()
+  #soon: (() => void)[] = []
+  #waiting: (() => void)[] = []
+  #blockedUntil = 0
+
+  constructor(
+    network: Network,
+    chance: Random,
+    disk: FakeDisk,
+    source: ModelCluster,
+    remote: ModelCluster,
+    options: GatewayOptions,
+  ) {
+    this.#network = network
+    this.#clock = network.clock
+    this.#chance = chance
+    this.#source = source
+    this.#options = options
+    this.disk = disk
+    disk.fault = (operation, path) => this.#diskOperation(operation, path)
+    disk.step = (operation, path) => this.#diskStep(operation, path)
+    this.environment = {
+      clock: {
+        now: () => Math.floor(this.now()),
+        uptime: () => this.now(),
+        after: (ms, call) => this.#after(ms, call),
+        soon: call => void this.#soon.push(call),
+      },
+      random: () => chance.next(),
+      randomId: bytes => chance.bytes(bytes).toString('hex'),
+      fileSystem: disk,
+      dial: (address, events) => this.#dial(address, events),
+      log: this.#saying(),
+    }
+    const { bodyMemory, bornTimestampTolerance, sendGiveUpTimeout } = options
+    this.replay = new Replay(this.environment, {
+      dataDir: '/data',
+      source: [source.nameServer],
+      remotes: new Map([['default', [remote.nameServer]]]),
+      group: 'tee',
+      bodyMemory,
+      bornTimestampTolerance,
+      sendGiveUpTimeout,
+      topicSync: 'create',
+      journal: {
+        ack: 'append',
+        maxBytes: 1_000_000_000,
+        minFreeBytes: 0,
+        spillAfter: 200,
+        stallTimeout: 1_000,
+        compress: false,
+      },
+    })
+  }
+
+  get brokers(): SourceBroker[] {
+    return [...this.replay.brokers.values()]
+  }
+
+  /** All that the simulator asks of accounts goes through here. */
+  get accounts(): Account[] {
+    return this.brokers.map(({ feeds }) => feeds[0]!.account)
+  }
+
+  /** Messages that are acked and not done. */
+  get waiting(): number {
+    return this.accounts.reduce((sum, { queued, inGap }) => sum + queued + inGap, 0)
+  }
+
+  now(): number {
+    return Math.max(this.#clock.now(), this.#blockedUntil)
+  }
+
+  deliver(call: () => void): void {
+    if (!this.alive) return
+    if (this.#clock.now() < this.#blockedUntil || this.#waiting.length > 0) return void this.#waiting.push(call)
+    this.touched = true
+    call()
+  }
+
+  /** Runs what is due at the end of a turn; false where nothing was. */
+  runSoon(): boolean {
+    if (!this.alive || this.#clock.now() < this.#blockedUntil) return false
+    const due = this.#soon
+    this.#soon = []
+    for (const call of due) if (this.alive) call()
+    return due.length > 0
+  }
+
+  get hasSoon(): boolean {
+    return this.alive && this.#soon.length > 0
+  }
+
+  /** Nothing runs in it for so long: a write of its own blocks it. */
+  block(ms: number): void {
+    this.#blockedUntil = this.#clock.now() + ms
+    this.#clock.after(ms, () => {
+      const waiting = this.#waiting
+      this.#waiting = []
+      for (const call of waiting) this.deliver(call)
+      this.touched = true
+    })
+  }
+
+  /** Rejects where the disk fails it; the process ends then, as the command does. */
+  async start(): Promise<void> {
+    await this.replay.open()
+    for (const broker of this.#source.brokers.values()) await this.learn(broker.options.name, broker.address)
+  }
+
+  /** A broker of the source, new or at another address. */
+  async learn(name: string, address: string): Promise<void> {
+    const ordinal = this.#ordinals.get(name) ?? this.#ordinals.size
+    this.#ordinals.set(name, ordinal)
+    const broker = await this.replay.broker(name, this.#source.name, ordinal, address)
+    if (!this.#counted.has(broker)) this.#count(broker)
+    if (this.#addresses.has(address)) return
+    this.#addresses.add(address)
+    this.#network.listen(listenerFor(address), this, end => this.#accept(end, broker, address))
+  }
+
+  /** It ends without a word; what its kernel has goes on, unless the power is cut. */
+  kill(powerCut: boolean): void {
+    this.alive = false
+    this.#soon = []
+    this.#waiting = []
+    this.#network.ended(this, powerCut)
+  }
+
+  /** As the command stops: no more sends, then what is open is closed. */
+  async stop(): Promise<void> {
+    for (const address of this.#addresses) this.#network.stopListening(listenerFor(address))
+    for (const session of this.sessions) session.drain()
+    for (let looks = 0; this.sessions.size > 0 && looks < 100; looks++) await this.#sleep(20)
+    for (const session of [...this.sessions]) session.close('drain-timeout')
+    await this.replay.close()
+  }
+
+  #sleep(ms: number): Promise<void> {
+    return new Promise(resolve => void this.environment.clock.after(ms, resolve))
+  }
+
+  #after(ms: number, call: () => void): () => void {
+    let isOver = false
+    this.timers++
+    const over = () => {
+      if (!isOver) this.timers--
+      isOver = true
+    }
+    const cancel = this.#clock.after(ms + Math.max(0, this.#blockedUntil - this.#clock.now()), () =>
+      this.deliver(() => {
+        if (isOver) return
+        over()
+        call()
+      }),
+    )
+    return () => {
+      over()
+      cancel()
+    }
+  }
+
+  #dial({ host, port }: Address, events: ConnectionEvents): Connection {
+    let isOver = false
+    const closed = (reason: string) => {
+      if (!isOver) events.closed(reason)
+      isOver = true
+    }
+    const end = this.#network.connect(this, `${host}:${port}`, {
+      connected: () => events.connected(),
+      data: bytes => events.data(bytes),
+      ended: () => {
+        end.destroy()
+        closed('closed by the other side')
+      },
+      closed,
+    })
+    return {
+      write: bytes => end.write(bytes),
+      reset: () => {
+        end.reset()
+        end.soon(() => closed('ended by us'))
+      },
+    }
+  }
+
+  #accept(end: End, broker: SourceBroker, address: string): void {
+    const client = new SimSocket(end)
+    client.pause()
+    let isUp = false
+    const out = this.#network.connect(this, address, {
+      connected: () => {
+        isUp = true
+        const source = new SimSocket(out)
+        if (client.destroyed) return source.destroy()
+        this.#open(client, source, broker)
+      },
+      data: () => {},
+      closed: () => isUp || client.destroy(),
+    })
+  }
+
+  #open(client: SimSocket, source: SimSocket, broker: SourceBroker): void {
+    const { pendingBytesMax, say } = this.#options
+    const session = new Session(
+      {
+        clock: this.environment.clock,
+        log: this.environment.log,
+        policy: policy(),
+        broker,
+        remotes: this.replay.remotes,
+        connection: broker.connection(broker.address),
+        frameBytesMax: 1_000_000,
+        pendingBytesMax,
+        skipped: () => {},
+        ackHeld: () => {},
+        malformed: reason => say(this.name, `malformed frame: ${reason}`),
+        closed: () => void this.sessions.delete(session),
+      },
+      client,
+      source,
+    )
+    this.sessions.add(session)
+    session.start()
+    client.resume()
+  }
+
+  #count(broker: SourceBroker): void {
+    this.#counted.add(broker)
+    const { account } = broker.feeds[0]!
+    const skipped = Object.values(account.totals.skipped).reduce((sum, count) => sum + count, 0)
+    this.skippedAtStart += skipped
+    this.ackedAtStart += account.acked - skipped
+    this.reorderedAtStart += account.totals.reordered
+    const { acked, forwarded } = broker
+    broker.forwarded = (send, connection) => {
+      const { givenUp } = send
+      send.givenUp = send => {
+        this.#options.givenUp()
+        givenUp?.(send)
+      }
+      forwarded.call(broker, send, connection)
+    }
+    let unwritten: string[] = []
+    let unwrittenSkips = 0
+    broker.acked = (send, queueId, message) => {
+      if (this.alive) {
+        if (message.skipMask === ALL_REMOTES) unwrittenSkips++
+        else unwritten.push(`${send.topic} q${queueId}:${message.queueOffset}`)
+      }
+      acked.call(broker, send, queueId, message)
+    }
+    const { journal } = broker
+    const flush = journal.onFlush
+    journal.onFlush = () => {
+      const places = unwritten
+      const skips = unwrittenSkips
+      unwritten = []
+      unwrittenSkips = 0
+      const told = flush()
+      return () => {
+        if (this.alive) {
+          this.#options.counted('acked', places.length)
+          this.#options.counted('written', places.length)
+          this.#options.counted('skipped', skips)
+        }
+        if (journal.failed) for (const place of places) this.#options.unsaved(place)
+        told()
+      }
+    }
+  }
+
+  #diskOperation(operation: DiskOperation, path: string): Error | undefined {
+    this.#countOperation(operation, path)
+    if (!this.alive) return undefined
+    if (operation === 'append' && this.diskStall > 0) {
+      this.#options.say('disk', `stalls for ${this.diskStall} ms`)
+      this.block(this.diskStall)
+      this.diskStall = 0
+    }
+    const { diskFault } = this
+    if (diskFault === undefined || !diskFault.operations.includes(operation)) return undefined
+    if (!this.#chance.chance(diskFault.probability)) return undefined
+    this.disk.tornBytes = diskFault.torn ? this.#chance.integer(0, 200) : 0
+    this.#options.say('disk', `${diskFault.code} at ${operation} of ${path}`)
+    return new DiskError(diskFault.code, operation, path)
+  }
+
+  #diskStep(operation: DiskOperation, path: string): Promise<void> {
+    this.#countOperation(operation, path)
+    const ms = this.#chance.next() ** 3 * this.#options.diskMost
+    return new Promise(resolve => {
+      this.#clock.after(ms, () => this.deliver(resolve))
+    })
+  }
+
+  #countOperation(operation: DiskOperation, path: string): void {
+    if (this.diesAtOperation === undefined || !this.alive) return
+    if (this.diesAtOnly !== undefined && operation !== this.diesAtOnly) return
+    if (this.diesAtOperation-- > 0) return
+    this.#options.say(this.name, `dies before ${operation} of ${path}`)
+    this.dies()
+  }
+
+  #saying(): Log {
+    const { log } = this
+    const say = (level: 'info' | 'warn' | 'error') => (fields: object, message: string) => {
+      log[level](fields, message)
+      if (this.alive) this.#options.say(this.name, `${level}: ${message} ${describe(fields)}`)
+    }
+    return { debug: () => {}, info: say('info'), warn: say('warn'), error: say('error') }
+  }
+}
+
+function policy(): TopicPolicy {
+  return new TopicPolicy(
+    topic => topic !== 'untold',
+    () => false,
+  )
+}
+
+function describe(fields: object): string {
+  return Object.entries(fields)
+    .map(([name, value]) => `${name}=${value instanceof Error ? value.message : String(value)}`)
+    .join(' ')
+}

@@ -1,0 +1,105 @@
+// Histories of rules 1, 2, 7, 9, 10, and of what a power cut takes.
+
+import { arrived, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
+
+export const crashHistories: NamedHistory[] = [
+  {
+    name: 'no client is told before the place is written',
+    rules: ['append before ack'],
+    async play(world) {
+      world.act({ do: 'die at disk operation', operations: 0, downMs: 500, powerCut: false })
+      send(world)
+      await until(world, 'it dies', () => !world.gateway.alive)
+      await startsAgain(world)
+    },
+  },
+  {
+    name: 'nothing goes to the remote before its place is written',
+    rules: ['append before send'],
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'die at disk operation', operations: 0, downMs: 500, powerCut: false, only: 'append' })
+      send(world)
+      await until(world, 'it dies', () => !world.gateway.alive)
+      await startsAgain(world)
+    },
+  },
+  {
+    name: 'after a crash right behind the first send of a lane, its queue is searched',
+    rules: ['durable target'],
+    async play(world) {
+      world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'silent', stores: true }] })
+      await arrived(world, send(world))
+      world.act({ do: 'kill', downMs: 100 })
+      await startsAgain(world)
+    },
+  },
+  {
+    name: 'a late place below the mark is not taken for done after a crash',
+    rules: ['late places are named'],
+    setup: { sendGiveUpTimeout: 2_000 },
+    async play(world) {
+      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 6_000 }] })
+      const late = send(world, 0)
+      await until(world, 'the late one is stored', () => late.atSource.length > 0)
+      await arrived(world, send(world, 1))
+      world.act({ do: 'partition', side: 'remote', forMs: 9_000 })
+      await told(world, late)
+      await world.pass(2_500)
+      world.act({ do: 'kill', downMs: 100 })
+      await startsAgain(world)
+    },
+  },
+  {
+    name: 'a segment is there as long as a slot needs it',
+    rules: ['slot before segment'],
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'stall', side: 'remote', broker: 0, forMs: 3_000 })
+      const message = send(world)
+      await told(world, message)
+      await arrived(world, message)
+      await world.pass(5)
+      world.act({ do: 'kill', downMs: 100 })
+      await startsAgain(world)
+      world.act({ do: 'die at disk operation', operations: 1, downMs: 100, powerCut: false, only: 'overwrite' })
+      await until(world, 'it is found to be there', () => world.gateway.waiting === 0)
+      await until(world, 'it dies', () => !world.gateway.alive)
+      await startsAgain(world)
+    },
+  },
+  {
+    name: 'what a killed process had not synced is synced by the next',
+    rules: ['sync before reading'],
+    setup: { harshPowerCut: true },
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'restart' })
+      await world.pass(3_000)
+      world.act({ do: 'partition', side: 'remote', forMs: 6_000 })
+      const message = send(world)
+      await told(world, message)
+      world.act({ do: 'kill', downMs: 100 })
+      await startsAgain(world)
+      await world.pass(2_500)
+      world.act({ do: 'power cut', downMs: 100, with: [] })
+      await startsAgain(world)
+    },
+  },
+  {
+    name: 'after source and gateway lost their tails together, a lower offset is not late',
+    rules: ['late within its epoch'],
+    async play(world) {
+      await warm(world)
+      const { log } = world.broker('source', 0)
+      const { end } = log
+      for (let count = 0; count < 3; count++) await arrived(world, send(world))
+      // Synced, and no slot says yet that they are done.
+      await world.pass(300)
+      log.flushed = end
+      world.act({ do: 'power cut', downMs: 100, with: ['source'] })
+      await startsAgain(world)
+      await arrived(world, send(world, 1))
+    },
+  },
+]

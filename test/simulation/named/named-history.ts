@@ -1,0 +1,82 @@
+// A history written by hand: the execution behind a rule. It passes, and fails when one of its rules is switched off.
+
+import type { Message } from '../ledger.ts'
+import type { RuleName } from '../rules.ts'
+import { finish } from '../simulate.ts'
+import type { Setup } from '../step.ts'
+import { World } from '../world.ts'
+
+export interface NamedHistory {
+  /** A sentence: what holds. */
+  name: string
+  /** It fails without any of these. */
+  rules: readonly RuleName[]
+  /** The rule that the code does not keep yet: it fails until then. */
+  waitsFor?: string
+  setup?: Partial<Setup>
+  play(world: World): Promise<void>
+}
+
+/** One client for each send that must not wait for another, one queue, nothing slow. */
+const calm: Setup = {
+  seed: 1,
+  clients: 3,
+  sourceBrokers: 1,
+  remoteBrokers: 1,
+  topics: [{ sourceQueues: 1, remoteQueues: 1 }],
+  latency: 0.3,
+  cutsChunks: false,
+  highWater: 1_000_000,
+  lateBytes: false,
+  executionMost: 0.1,
+  dispatchMost: 0.1,
+  flushMost: 1,
+  addsProperties: false,
+  batchKeyBehind: false,
+  diskMost: 0.5,
+  bodyMemory: 1_000_000,
+  bornTimestampTolerance: 1_000,
+  sendGiveUpTimeout: 10_000,
+}
+
+export async function run({ setup, play }: NamedHistory): Promise<World> {
+  const world = new World({ ...calm, ...setup })
+  await world.start()
+  await play(world)
+  if (world.problems.length === 0) await finish(world)
+  return world
+}
+
+/** Sends a message to queue 0. */
+export function send(world: World, client = 0): Message {
+  return world.send({ do: 'send', client, topic: 0, queueId: 0, messages: 1, size: 0 })[0]!
+}
+
+export function isAtRemote(world: World, message: Message): boolean {
+  return world.broker('remote', 0).log.records.some(({ body }) => body.equals(message.body))
+}
+
+/** Lets time pass until it is so; a script that waits in vain is wrong, or what it waits for is broken. */
+export async function until(world: World, what: string, condition: () => boolean): Promise<void> {
+  if (!(await world.until(world.now + 60_000, condition))) world.problem(`it never came to this: ${what}`)
+}
+
+export async function told(world: World, message: Message): Promise<void> {
+  await until(world, `m${message.number} is told`, () => message.told > 0)
+}
+
+export async function arrived(world: World, message: Message): Promise<void> {
+  await until(world, `m${message.number} is at the remote`, () => isAtRemote(world, message))
+}
+
+/** A message that went all the way, and a slot that knows it: the lane is there. */
+export async function warm(world: World): Promise<Message> {
+  const message = send(world)
+  await arrived(world, message)
+  await world.pass(2_500)
+  return message
+}
+
+export async function startsAgain(world: World): Promise<void> {
+  await until(world, 'the gateway serves again', () => world.gateway.alive && world.isServing)
+}

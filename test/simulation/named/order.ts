@@ -1,0 +1,85 @@
+// Histories of rules 3 to 6 and 14: order, and sends without an answer.
+
+import { arrived, isAtRemote, type NamedHistory, send, told, until, warm } from './named-history.ts'
+
+export const orderHistories: NamedHistory[] = [
+  {
+    name: 'what is acked first waits for a send that was forwarded before',
+    rules: ['release waits'],
+    async play(world) {
+      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 500 }] })
+      const first = send(world, 0)
+      await until(world, 'the first is stored', () => first.atSource.length > 0)
+      await told(world, send(world, 1))
+    },
+  },
+  {
+    name: 'with a message that may go, go all acked ones below it',
+    rules: ['with it all below'],
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 200 }] })
+      const below = send(world, 0)
+      await until(world, 'the one below is stored', () => below.atSource.length > 0)
+      await told(world, send(world, 1))
+      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 900 }] })
+      const later = send(world, 2)
+      await told(world, below)
+      await told(world, later)
+    },
+  },
+  {
+    name: 'a send that is never answered does not stop its queue',
+    rules: ['give up'],
+    async play(world) {
+      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'silent', stores: false }] })
+      send(world, 0)
+      await told(world, send(world, 1))
+    },
+  },
+  {
+    name: 'an answer that comes after its send was given up is taken all the same',
+    rules: [],
+    setup: { sendGiveUpTimeout: 2_000 },
+    async play(world) {
+      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 5_000 }] })
+      const late = send(world, 0)
+      await until(world, 'the late one is stored', () => late.atSource.length > 0)
+      const next = send(world, 1)
+      await arrived(world, next)
+      if (isAtRemote(world, late)) world.problem('the late one was not late')
+      await told(world, late)
+    },
+  },
+  {
+    name: 'what a client sent before it closed is replicated',
+    rules: ['client leaves its sends'],
+    async play(world) {
+      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 500 }] })
+      const message = send(world)
+      await until(world, 'it is stored', () => message.atSource.length > 0)
+      world.act({ do: 'client closes', client: 0, how: 'destroy' })
+      await arrived(world, message)
+    },
+  },
+  {
+    name: 'two sends under one opaque are not taken for each other',
+    rules: ['one opaque'],
+    async play(world) {
+      world.clients[0]!.repeatsOpaque = true
+      world.act({
+        do: 'arm',
+        side: 'source',
+        broker: 0,
+        faults: [
+          { kind: 'slow', ms: 100 },
+          { kind: 'slow', ms: 500 },
+        ],
+      })
+      send(world)
+      await world.pass(50)
+      send(world)
+      await world.pass(2_000)
+    },
+  },
+]

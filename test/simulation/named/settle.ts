@@ -1,0 +1,91 @@
+// Histories of rules 8, 11 and 12: what is found out, and what is lost.
+
+import { arrived, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
+
+export const settleHistories: NamedHistory[] = [
+  {
+    name: 'what was stored before the connection broke is not sent again',
+    rules: ['find out'],
+    async play(world) {
+      world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'broken', stores: true }] })
+      await arrived(world, send(world))
+    },
+  },
+  {
+    name: 'a late message is not taken for arrived because a higher one is',
+    rules: ['the set'],
+    setup: { sendGiveUpTimeout: 2_000 },
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 6_000 }] })
+      const late = send(world, 0)
+      await until(world, 'the late one is stored', () => late.atSource.length > 0)
+      world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'silent', stores: true }] })
+      await arrived(world, send(world, 1))
+      await told(world, late)
+      world.act({ do: 'kill', downMs: 100 })
+      await startsAgain(world)
+    },
+  },
+  {
+    name: 'what the remote had received is executed before it is looked for',
+    rules: ['wait until executed'],
+    async play(world) {
+      await warm(world)
+      const remote = world.broker('remote', 0)
+      remote.armed.push({ kind: 'late', ms: 500 })
+      send(world)
+      await until(world, 'the remote has received it', () => remote.armed.length === 0)
+      world.act({ do: 'cut', side: 'remote' })
+    },
+  },
+  {
+    name: 'what is stored and not yet readable is waited for',
+    rules: ['wait until readable'],
+    async play(world) {
+      world.broker('remote', 0).dispatchLag = 3_000
+      await warm(world)
+      world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'broken', stores: true }] })
+      await arrived(world, send(world))
+    },
+  },
+  {
+    name: "a stranger at a lost message's offset is not sent in its place",
+    rules: ['check what is read back'],
+    async play(world) {
+      await warm(world)
+      const { log } = world.broker('source', 0)
+      const { end } = log
+      world.act({ do: 'partition', side: 'remote', forMs: 5_000 })
+      await told(world, send(world))
+      await world.pass(2_500)
+      log.flushed = end
+      world.act({ do: 'power cut', downMs: 100, with: ['source'] })
+      await startsAgain(world)
+      world.act({ do: 'stranger', side: 'source', broker: 0, topic: 0, queueId: 0 })
+    },
+  },
+  {
+    name: 'what cannot be read yet is not lost',
+    rules: ['lost on proof'],
+    setup: { bodyMemory: 0 },
+    async play(world) {
+      world.broker('source', 0).dispatchLag = 500
+      await told(world, send(world))
+    },
+  },
+  {
+    name: 'an idle lane whose last message expired at the remote sends nothing again',
+    rules: [],
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'stranger', side: 'remote', broker: 0, topic: 0, queueId: 0 })
+      await world.pass(100)
+      world.act({ do: 'expire', side: 'remote', broker: 0, keeps: 1 })
+      world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'broken', stores: true }] })
+      await arrived(world, send(world))
+      await world.pass(5_000)
+      if (world.broker('remote', 0).log.records.length !== 2) world.problem('something was sent again')
+    },
+  },
+]

@@ -1,0 +1,99 @@
+// Runs one history from its schedule to its end, and judges it: faults end, what waits arrives, what is open is closed, and
+// the next process finds nothing left to do.
+
+import { judge } from './checks.ts'
+import type { Schedule } from './step.ts'
+import { World } from './world.ts'
+
+/** Milliseconds of the world's time after which something that should come does not. */
+const STUCK = 240_000
+
+/**
+ * A source that lost its tail gets others' messages at those offsets: without them the gateway does not see yet that they are
+ * lost. Turn this off when it does ('the log's end stays at or below it for 5 s').
+ */
+const SOURCE_GROWS = true
+
+export interface Outcome {
+  problems: readonly string[]
+  world: World
+}
+
+export async function simulate({ setup, steps }: Schedule): Promise<Outcome> {
+  const world = new World(setup)
+  await world.start()
+  const start = world.now
+  for (const step of steps) {
+    await world.until(start + step.at)
+    world.apply(step)
+    if (world.problems.length > 0) return { problems: world.problems, world }
+  }
+  await finish(world)
+  return { problems: world.problems, world }
+}
+
+/** From here on everything works. */
+export async function finish(world: World): Promise<void> {
+  const { clients } = world
+  world.endFaults()
+  if (!(await world.until(world.now + STUCK, () => world.isServing && clients.every(({ waiting }) => waiting === 0))))
+    return world.problem('STUCK: the gateway does not serve, or clients wait')
+  if (SOURCE_GROWS && !world.setup.sourceStaysShort) world.growSource()
+  const isDone = () => world.isServing && world.gateway.waiting === 0
+  if (!(await world.until(world.now + STUCK, isDone))) return stuck(world)
+  // What was given up may still be answered; a slot is written.
+  await world.pass(16_000)
+  if (!(await world.until(world.now + STUCK, isDone))) return stuck(world)
+  world.noteReordered()
+  judge(world)
+  if (world.problems.length > 0) return
+  await stop(world)
+  if (world.problems.length > 0) return
+  await startAgain(world)
+}
+
+function stuck(world: World): void {
+  const troubles = world.gateway.brokers.flatMap(broker =>
+    broker.feeds[0]!.troubles.map(({ topic, queueId, reason }) => `${topic} q${queueId}: ${reason}`),
+  )
+  world.problem(`STUCK: messages wait though all faults have ended; ${troubles.join('; ') || 'no lane says why'}`)
+}
+
+async function stop(world: World): Promise<void> {
+  const { gateway } = world
+  for (const client of world.clients) client.stop()
+  await world.pass(1_000)
+  let isClosed = false
+  void gateway.stop().then(
+    () => {
+      isClosed = true
+    },
+    error => world.problem(`closing failed: ${(error as Error).message}`),
+  )
+  gateway.touched = true
+  if (!(await world.until(world.now + STUCK, () => isClosed))) return world.problem('STUCK: it does not close')
+  await world.pass(1)
+  const { replay, timers, disk } = gateway
+  if (timers !== 0) world.problem(`${timers} timers are left after the close`)
+  if (disk.open !== 0) world.problem(`${disk.open} files are open after the close`)
+  if (world.network.openEnds(gateway) !== 0)
+    world.problem(`${world.network.openEnds(gateway)} connections are open after the close`)
+  if (replay.memory.used !== 0) world.problem(`${replay.memory.used} bytes of bodies are kept after the close`)
+  const segments = disk.find(/^places-/).filter(path => disk.bytes(path).length > 0).length
+  if (segments > 2 * world.setup.sourceBrokers + world.deaths)
+    world.problem(`${segments} segments are left after everything is done`)
+}
+
+/** The next process has nothing to do, and counts the same. */
+async function startAgain(world: World): Promise<void> {
+  const records = () => [...world.remote.brokers.values()].reduce((sum, { log }) => sum + log.records.length, 0)
+  const before = records()
+  world.gatewayEnds()
+  world.startGateway()
+  if (!(await world.until(world.now + STUCK, () => world.isServing)))
+    return world.problem('STUCK: it does not start again')
+  await world.pass(5_000)
+  if (records() !== before) world.problem(`a new start sends ${records() - before} messages again`)
+  if (world.gateway.waiting !== 0) world.problem(`after a new start ${world.gateway.waiting} messages wait`)
+  world.gateway.kill(true)
+}

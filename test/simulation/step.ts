@@ -1,0 +1,84 @@
+// What may be done to the world, as values: a schedule of these is drawn from a seed, or written by hand.
+
+import type { DiskOperation } from '../support/fake-disk.ts'
+import type { SendFault } from './broker.ts'
+
+export type Side = 'source' | 'remote'
+
+export type Act =
+  | {
+      do: 'send'
+      client: number
+      topic: number
+      queueId: number
+      messages: number
+      size: number
+      oneway?: boolean
+      kind?: 'illegal' | 'keyless' | 'long' | 'delayed'
+      isToRepeat?: boolean
+    }
+  | { do: 'client closes'; client: number; how: 'end' | 'destroy' | 'reset' }
+  | { do: 'arm'; side: Side; broker: number; faults: SendFault[] }
+  | { do: 'refuse'; side: Side; broker: number; code: number; forMs: number }
+  | { do: 'stall'; side: Side; broker: number; forMs: number }
+  | { do: 'broker restarts'; side: Side; broker: number; downMs: number; losesRecords: number }
+  | { do: 'broker moves'; side: Side; broker: number; lacksRecords: number; oldGoesOn: boolean; learntAfterMs: number }
+  | { do: 'expire'; side: Side; broker: number; keeps: number }
+  | { do: 'stranger'; side: Side; broker: number; topic: number; queueId: number }
+  | { do: 'topic made anew'; broker: number; topic: number; queues: number }
+  | { do: 'partition'; side: Side | 'clients'; forMs: number }
+  | { do: 'cut'; side: Side | 'clients' }
+  | { do: 'name server away'; side: Side; forMs: number }
+  | { do: 'kill'; downMs: number }
+  | { do: 'power cut'; downMs: number; with: Side[] }
+  | { do: 'die at disk operation'; operations: number; downMs: number; powerCut: boolean; only?: DiskOperation }
+  | { do: 'restart' }
+  | {
+      do: 'disk fault'
+      operations: DiskOperation[]
+      probability: number
+      torn: boolean
+      code: 'EIO' | 'ENOSPC'
+      forMs: number
+    }
+  | { do: 'disk full'; roomBytes: number; forMs: number }
+  | { do: 'disk stall'; ms: number }
+
+/** At so many milliseconds from the start; `fault`: the kind that it belongs to. */
+export type Step = Act & { at: number; fault?: string }
+
+/** What a history's world is like. */
+export interface Setup {
+  seed: number
+  clients: number
+  sourceBrokers: number
+  remoteBrokers: number
+  topics: { sourceQueues: number; remoteQueues: number }[]
+  latency: number
+  cutsChunks: boolean
+  highWater: number
+  lateBytes: boolean
+  executionMost: number
+  dispatchMost: number
+  flushMost: number
+  addsProperties: boolean
+  batchKeyBehind: boolean
+  diskMost: number
+  bodyMemory: number
+  bornTimestampTolerance: number
+  sendGiveUpTimeout: number
+  /** A power cut leaves what was synced and nothing else; any part of the rest otherwise. */
+  harshPowerCut?: boolean
+  /** A source that lost its tail is not written to by others at the end. */
+  sourceStaysShort?: boolean
+}
+
+export interface Schedule {
+  setup: Setup
+  steps: Step[]
+}
+
+/** As a line of a history, or of a named history to be written. */
+export function stepText({ at, fault, ...act }: Step): string {
+  return `${String(at).padStart(6)} ms  ${JSON.stringify(act)}${fault === undefined ? '' : `   (${fault})`}`
+}

@@ -1,0 +1,391 @@
+// The world of one history: clients, a gateway, two clusters, one clock. Time passes from event to event; what the gateway is
+// given is done to its end before the next event, as a turn of its loop, but for what its turn leaves for later.
+//
+// One seed, one history: every part draws its chance from a stream of its own, and nothing here waits for real time.
+
+import { encodeProperties } from '../../codec/index.ts'
+import { FakeDisk } from '../support/fake-disk.ts'
+import { FakeClock, type FakeLog } from '../support/fake-environment.ts'
+import type { Random } from '../support/random.ts'
+import { perform } from './acts.ts'
+import type { ModelBroker } from './broker.ts'
+import { ModelClient } from './client.ts'
+import { ModelCluster } from './cluster.ts'
+import { GatewayProcess, listenerFor } from './gateway.ts'
+import { History } from './history.ts'
+import { isIllegal, Ledger, type Message } from './ledger.ts'
+import { Network } from './network.ts'
+import { stream } from './random-streams.ts'
+import type { Act, Setup, Side, Step } from './step.ts'
+
+export const START = 1_750_000_000_000
+const PORT = 10_911
+/** Bytes that the head of a lane may have read back though there is no room: one answer of a broker. */
+const READ_BACK_MOST = 300_000
+
+interface Counts {
+  acked: number
+  skipped: number
+  written: number
+}
+
+export class World {
+  readonly clock = new FakeClock(START)
+  readonly history: History
+  readonly ledger = new Ledger()
+  readonly network: Network
+  readonly source: ModelCluster
+  readonly remote: ModelCluster
+  readonly clients: ModelClient[] = []
+  readonly setup: Setup
+  /** Kinds of causes that did happen, by when; milliseconds. */
+  readonly happened = new Map<string, number[]>()
+  gateway!: GatewayProcess
+  disk = new FakeDisk()
+  /** Messages and skips that all processes of the gateway have counted, and places that they have written. */
+  acked = 0
+  skipped = 0
+  written = 0
+  /** Counted as reordered by all processes together. */
+  reordered = 0
+  /** Sends that were waited for no longer. */
+  givenUp = 0
+  /** Places that were acked while the disk failed, as it was said: they are in memory only. */
+  readonly unsaved = new Set<string>()
+  readonly logs: FakeLog[] = []
+  deaths = 0
+  readonly #chance: Random
+  #comesBackAt: number | undefined
+  #postponed = false
+  #problems: string[] = []
+
+  constructor(setup: Setup) {
+    this.setup = setup
+    this.history = new History(() => this.clock.now())
+    const { seed, latency, cutsChunks, highWater, lateBytes } = setup
+    this.#chance = stream(seed, 'world')
+    this.network = new Network(this.clock, { latency, cutsChunks, highWater, lateBytes }, stream(seed, 'network'))
+    this.source = this.#cluster('source', 'paris', setup.sourceBrokers)
+    this.remote = this.#cluster('remote', 'rome', setup.remoteBrokers)
+    const brokers = [...this.source.brokers.keys()]
+    for (let i = 0; i < setup.clients; i++) {
+      const broker = brokers[i % brokers.length]!
+      const address = () => listenerFor(this.source.brokers.get(broker)!.address)
+      const chance = stream(seed, `client ${i}`)
+      this.clients.push(new ModelClient(`client-${i}`, broker, address, this.network, chance, this.history.say))
+    }
+  }
+
+  get problems(): readonly string[] {
+    return this.#problems
+  }
+
+  problem(what: string): void {
+    this.history.say('PROBLEM', what)
+    this.#problems.push(what)
+  }
+
+  get now(): number {
+    return this.clock.now() - START
+  }
+
+  topic(index: number): string {
+    return `topic${index % this.setup.topics.length}`
+  }
+
+  broker(side: Side, index: number): ModelBroker {
+    const brokers = [...this[side].brokers.values()]
+    return brokers[index % brokers.length]!
+  }
+
+  /** Lets time pass until then, milliseconds from the start, or until it is so; false where time ended it. */
+  async until(end: number, condition: () => boolean = () => false): Promise<boolean> {
+    await this.#turn()
+    while (!condition()) {
+      if (!this.clock.fireNext(START + end)) {
+        this.clock.moveTo(START + end)
+        return false
+      }
+      await this.#turn()
+    }
+    return true
+  }
+
+  pass(ms: number): Promise<boolean> {
+    return this.until(this.now + ms)
+  }
+
+  async start(): Promise<void> {
+    this.startGateway()
+    await this.until(60_000, () => this.isServing)
+  }
+
+  #isServing = false
+  get isServing(): boolean {
+    return this.#isServing
+  }
+
+  startGateway(): void {
+    const { bodyMemory, bornTimestampTolerance, sendGiveUpTimeout, diskMost, seed } = this.setup
+    const gateway = new GatewayProcess(
+      this.network,
+      stream(seed, `gateway ${this.history.length}`),
+      this.disk,
+      this.source,
+      this.remote,
+      {
+        bodyMemory,
+        bornTimestampTolerance,
+        sendGiveUpTimeout,
+        diskMost,
+        pendingBytesMax: 100_000,
+        say: this.history.say,
+        counted: (kind, count) => {
+          this[kind] += count
+        },
+        givenUp: () => {
+          this.givenUp++
+        },
+        unsaved: place => void this.unsaved.add(place),
+      },
+    )
+    gateway.dies = () => this.gatewayDies(false, 500)
+    this.gateway = gateway
+    this.logs.push(gateway.log)
+    this.#comesBackAt = undefined
+    this.#isServing = false
+    const { acked, skipped, written } = this
+    this.history.say('gateway', 'starts')
+    gateway.start().then(
+      () => {
+        if (!gateway.alive) return
+        this.#isServing = true
+        this.#compareWithBefore({ acked, skipped, written })
+        this.history.say('gateway', `serves; ${this.#accountText()}`)
+      },
+      error => {
+        if (!gateway.alive) return
+        this.history.say('gateway', `cannot start: ${(error as Error).message}`)
+        this.gatewayDies(false, 1_000)
+      },
+    )
+    gateway.touched = true
+  }
+
+  /** What was written before must be counted after, but for what a power cut or a broken disk took. */
+  #compareWithBefore(before: Counts): void {
+    const { ackedAtStart, skippedAtStart } = this.gateway
+    const excused = this.happened.has('power cut') || this.happened.has('disk')
+    if (ackedAtStart > before.written || (ackedAtStart < before.written && !excused))
+      this.problem(`after the start ${ackedAtStart} messages count as acked; ${before.written} places had been written`)
+    // Its listeners do not wait for each other: some of it is of this process.
+    this.acked += ackedAtStart - before.acked
+    this.written += ackedAtStart - before.written
+    this.skipped += skippedAtStart - before.skipped
+  }
+
+  did(cause: string): void {
+    this.happened.set(cause, [...(this.happened.get(cause) ?? []), this.clock.now()])
+  }
+
+  /** Its process ends, with the power of its machine, and of others', or alone; it comes back by itself. */
+  gatewayDies(powerCut: boolean, downMs: number, also: readonly Side[] = []): void {
+    const { gateway } = this
+    if (!gateway.alive) return
+    this.noteReordered()
+    this.deaths++
+    gateway.kill(powerCut)
+    this.#isServing = false
+    this.history.say('gateway', powerCut ? 'POWER CUT' : 'KILLED')
+    if (powerCut) this.did('power cut')
+    this.disk = this.disk.afterCrash(powerCut, this.setup.harshPowerCut ? undefined : this.#chance)
+    for (const side of also)
+      for (const broker of this[side].brokers.values()) {
+        const lost = broker.stop(broker.log.flushed)
+        this.history.say(broker.name, `power cut: ${lost} records lost`)
+        if (lost > 0) this.did(`${side} lost its tail`)
+        this.clock.after(downMs, () => this.startBroker(broker))
+      }
+    const at = this.clock.now() + downMs
+    this.#comesBackAt = at
+    this.clock.after(downMs, () => {
+      if (this.#comesBackAt === at) this.startGateway()
+    })
+  }
+
+  /** A process that was closed ends. */
+  gatewayEnds(): void {
+    this.gateway.kill(false)
+    this.disk = this.disk.afterCrash(false)
+  }
+
+  /** From now on everything works. */
+  endFaults(): void {
+    this.history.say('schedule', 'all faults end')
+    this.network.heal()
+    for (const side of ['source', 'remote'] as const) {
+      if (!this[side].isUp) this[side].serve()
+      for (const broker of this[side].all) {
+        broker.armed = []
+        broker.refuses.clear()
+        this.startBroker(broker)
+      }
+    }
+    this.gateway.diesAtOperation = undefined
+    this.gateway.diskFault = undefined
+    this.disk.capacity = Number.POSITIVE_INFINITY
+  }
+
+  /** Others write to the source until its queues are as long as they were before they lost their tails. */
+  growSource(): void {
+    for (const broker of this.source.brokers.values())
+      for (const queues of broker.log.topics.values())
+        for (const { topic, queueId, nextOffset, highestEnd } of queues)
+          for (let offset = nextOffset; offset < highestEnd; offset++)
+            broker.storeStranger(
+              topic,
+              queueId,
+              Buffer.from('stranger'),
+              Buffer.from(`UNIQ_KEY\u0001GROWS${offset}\u0002`),
+            )
+  }
+
+  startBroker(broker: ModelBroker): void {
+    // One whose name has moved stays away.
+    if (broker.isUp || !(this.source.all.includes(broker) || this.remote.all.includes(broker))) return
+    this.history.say(broker.name, 'starts')
+    broker.start()
+  }
+
+  noteReordered(): void {
+    // The slot may be older than what the process counted: each adds what it saw itself.
+    this.reordered -= this.gateway.reorderedAtStart
+    for (const { totals } of this.gateway.accounts) this.reordered += totals.reordered
+    this.gateway.reorderedAtStart = 0
+  }
+
+  /** One turn of the gateway's loop. */
+  async #turn(): Promise<void> {
+    const { gateway } = this
+    if (gateway === undefined || !(gateway.touched || this.#postponed)) return
+    gateway.touched = false
+    await drained()
+    if (!this.#postponed && gateway.hasSoon && this.#chance.chance(0.3)) {
+      // More is ready to be read in this turn.
+      this.#postponed = true
+      this.clock.after(0.05, () => {})
+      return
+    }
+    this.#postponed = false
+    while (gateway.runSoon()) await drained()
+    if (gateway.alive && this.#isServing && this.#problems.length === 0) this.#checkSum()
+  }
+
+  #checkSum(): void {
+    let acked = 0
+    for (const account of this.gateway.accounts) {
+      const { totals, queued, inGap } = account
+      acked += account.acked
+      if (queued < 0 || inGap < 0 || totals.replicated < 0)
+        return this.problem(`below zero: queued ${queued}, in gap ${inGap}, replicated ${totals.replicated}`)
+    }
+    const { used, limit } = this.gateway.replay.memory
+    const lanes = this.setup.sourceBrokers * this.setup.topics.reduce((sum, { sourceQueues }) => sum + sourceQueues, 0)
+    if (used > limit + lanes * READ_BACK_MOST) return this.problem(`${used} bytes of bodies are kept, of ${limit}`)
+    if (acked !== this.acked + this.skipped)
+      this.problem(`the sum is ${acked}, and ${this.acked} acked and ${this.skipped} skipped were counted`)
+  }
+
+  #accountText(): string {
+    return this.gateway.brokers
+      .map(({ options, feeds }) => {
+        const { totals, queued, inGap } = feeds[0]!.account
+        const { replicated, deadLettered, lost } = totals
+        return `${options.name}: ${replicated} replicated, ${queued} queued, ${inGap} in gap, ${deadLettered} dead letters, lost ${JSON.stringify(lost)}`
+      })
+      .join('; ')
+  }
+
+  apply({ at: _, fault: __, ...act }: Step): void {
+    if (act.do !== 'send') this.history.say('schedule', JSON.stringify(act))
+    this.act(act)
+  }
+
+  act(act: Act): void {
+    perform(this, act)
+  }
+
+  /** New messages, all of one kind, in one send. */
+  send({ client, topic, queueId, messages, size, oneway, kind, isToRepeat }: Act & { do: 'send' }): Message[] {
+    const from = this.clients[client % this.clients.length]!
+    const name = this.topic(topic)
+    const queues = this.setup.topics[topic % this.setup.topics.length]!.sourceQueues
+    const sent = Array.from({ length: messages }, (_, index) => {
+      const number = this.ledger.messages.length
+      // As real clients do, each message says WAIT itself.
+      const properties: [string, string][] = [
+        ['TAGS', 'a'],
+        ['WAIT', 'true'],
+      ]
+      if (kind !== 'keyless') properties.unshift(['UNIQ_KEY', `KEY${this.setup.seed}x${number}`])
+      if (kind === 'long') properties.push(['long', 'x'.repeat(32_300)])
+      if (kind === 'delayed' && messages === 1) properties.push(['DELAY', '3'])
+      return this.ledger.add(
+        {
+          topic: name,
+          broker: from.broker,
+          properties: encodeProperties(properties),
+          flag: number % 3,
+          illegal: kind === 'illegal' && index === 0,
+          delayed: kind === 'delayed' && messages === 1,
+        },
+        size,
+      )
+    })
+    from.send(sent, queueId < 0 ? queueId : queueId % queues, oneway === true, isToRepeat === true)
+    return sent
+  }
+
+  /** As an operator stops the command, and starts it again. */
+  restartGateway(): void {
+    const { gateway } = this
+    if (!gateway.alive || !this.#isServing) return
+    this.history.say('gateway', 'stops')
+    this.#isServing = false
+    gateway.deliver(() => {
+      void gateway.stop().then(() => this.gatewayDies(false, 100))
+    })
+  }
+
+  #cluster(side: Side, name: string, brokers: number): ModelCluster {
+    const { setup, history, ledger } = this
+    const cluster = new ModelCluster(name, this.network, stream(setup.seed, name))
+    cluster.serve()
+    for (let i = 0; i < brokers; i++) {
+      const { log } = cluster.add({
+        name: `${name}-${'abc'[i]}`,
+        port: PORT,
+        executionMost: setup.executionMost,
+        dispatchMost: setup.dispatchMost,
+        flushMost: setup.flushMost,
+        addsProperties: setup.addsProperties,
+        batchKeyBehind: setup.batchKeyBehind && side === 'source',
+        isIllegal: body => side === 'remote' && isIllegal(body),
+        stored: ({ name }, records) => {
+          if (side === 'source') ledger.storedAtSource(name, records)
+        },
+        say: history.say,
+      })
+      for (const [index, { sourceQueues, remoteQueues }] of setup.topics.entries()) {
+        const queues = side === 'source' ? sourceQueues : remoteQueues
+        if (queues > 0) log.makeTopic(this.topic(index), queues)
+      }
+    }
+    return cluster
+  }
+}
+
+/** Waits until everything has been done that waits for nothing outside. */
+function drained(): Promise<void> {
+  return new Promise(resolve => setImmediate(resolve))
+}

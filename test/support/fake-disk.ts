@@ -1,0 +1,296 @@
+// A disk in memory that keeps apart what a process sees of a file and what survives a power cut.
+//
+// A write is in the page cache at once; a sync that returns brings the sectors that were dirty when it began to the disk.
+// A power cut leaves of each file what was synced and, where chance is given, any part of the rest: all of it, a prefix of
+// sectors, or torn ones. A sync that failed leaves its sectors clean and not on the disk, so that the next one 'succeeds'
+// without them, as Linux does it. A name lasts from the first sync of its file on, a removal from its return on.
+
+import { basename, dirname } from 'node:path'
+import type { AppendFile, FileSystem } from '../../replay/file-system.ts'
+import type { Random } from './random.ts'
+
+const SECTOR_BYTES = 512
+
+export type DiskOperation =
+  | 'create'
+  | 'append'
+  | 'write'
+  | 'sync'
+  | 'read'
+  | 'overwrite'
+  | 'replace'
+  | 'rename'
+  | 'remove'
+
+export class DiskError extends Error {
+  readonly code: string
+
+  constructor(code: 'EIO' | 'ENOSPC', operation: string, path: string) {
+    super(`${code}: ${operation} ${path}`)
+    this.code = code
+  }
+}
+
+class FakeFile {
+  /** As processes see it. */
+  bytes: Buffer = Buffer.alloc(0)
+  /** What is on the disk; undefined while even its name is not. */
+  durable: Buffer | undefined
+  /** Sectors that are not on the disk, each with the number of its last change. */
+  readonly #dirty = new Map<number, number>()
+  #changes = 0
+
+  /** So much of it survives a power cut. */
+  get synced(): number {
+    return this.durable?.length ?? 0
+  }
+
+  get isDirty(): boolean {
+    return this.#dirty.size > 0 || this.durable?.length !== this.bytes.length
+  }
+
+  write(at: number, bytes: Buffer): void {
+    if (at === this.bytes.length) this.bytes = Buffer.concat([this.bytes, bytes])
+    else {
+      const grown = Buffer.alloc(Math.max(this.bytes.length, at + bytes.length))
+      this.bytes.copy(grown)
+      bytes.copy(grown, at)
+      this.bytes = grown
+    }
+    this.#changes++
+    for (let sector = sectorOf(at); sector * SECTOR_BYTES < at + bytes.length; sector++)
+      this.#dirty.set(sector, this.#changes)
+  }
+
+  /** As a process leaves it that ends: the page cache is the kernel's. */
+  left(): FakeFile {
+    const left = new FakeFile()
+    left.bytes = this.bytes
+    left.durable = this.durable
+    for (const [sector, change] of this.#dirty) left.#dirty.set(sector, change)
+    left.#changes = this.#changes
+    return left
+  }
+
+  /** Takes down what a sync that begins now brings to the disk; what is returned does it, or fails to. */
+  beginSync(): (failed: boolean) => void {
+    const dirty = new Map(this.#dirty)
+    const { bytes } = this
+    return failed => {
+      for (const [sector, change] of dirty) if (this.#dirty.get(sector) === change) this.#dirty.delete(sector)
+      if (failed) return
+      this.durable = this.#mixed(bytes, sector => dirty.has(sector))
+    }
+  }
+
+  /** After a power cut: undefined where it is gone. */
+  afterPowerCut(chance: Random | undefined): Buffer | undefined {
+    if (!this.isDirty || chance === undefined) return this.durable
+    const { bytes } = this
+    const synced = this.synced
+    const reached = Math.max(synced, bytes.length)
+    const cut = Math.max(synced, chance.integer(sectorOf(synced), sectorOf(reached) + 1) * SECTOR_BYTES)
+    switch (chance.integer(0, 3)) {
+      case 0:
+        return this.durable
+      case 1:
+        return this.#mixed(bytes, sector => this.#dirty.has(sector))
+      case 2:
+        return this.#mixed(bytes.subarray(0, cut), sector => this.#dirty.has(sector))
+      default:
+        return this.#mixed(bytes, sector => this.#dirty.has(sector) && chance.chance(0.5))
+    }
+  }
+
+  /** These bytes' sectors where they are `fresh`, the disk's elsewhere; zeros where it has none. */
+  #mixed(bytes: Buffer, fresh: (sector: number) => boolean): Buffer {
+    const out = Buffer.alloc(bytes.length)
+    for (let sector = 0; sector * SECTOR_BYTES < bytes.length; sector++) {
+      const start = sector * SECTOR_BYTES
+      const from = fresh(sector) ? bytes : this.durable
+      if (from !== undefined && from.length > start) from.copy(out, start, start, start + SECTOR_BYTES)
+    }
+    return out
+  }
+}
+
+function sectorOf(at: number): number {
+  return Math.floor(at / SECTOR_BYTES)
+}
+
+export class FakeDisk implements FileSystem {
+  readonly files = new Map<string, FakeFile>()
+  /** Being removed: back after a power cut, or not. */
+  readonly #removed = new Map<string, FakeFile>()
+  /** Asked before each operation; what it gives back is thrown. */
+  fault: (operation: DiskOperation, path: string) => Error | undefined = () => undefined
+  /** Of an append that fails, so many bytes get into the file. */
+  tornBytes = 0
+  /** Before each step of what is not done on the event loop: it takes its time, or fails there. Undefined: it is done at once. */
+  step: ((operation: DiskOperation, path: string) => Promise<void>) | undefined
+  /** Bytes that it holds. */
+  capacity = Number.POSITIVE_INFINITY
+  /** Files that are open. */
+  open = 0
+
+  /** What the next process finds. Without chance, a power cut leaves what was synced, and nothing else. */
+  afterCrash(powerCut: boolean, chance?: Random): FakeDisk {
+    const after = new FakeDisk()
+    after.capacity = this.capacity
+    const take = (path: string, file: FakeFile) => {
+      const bytes = powerCut ? file.afterPowerCut(chance) : file.bytes
+      if (bytes === undefined) return
+      if (powerCut) after.put(path, bytes)
+      else after.files.set(path, file.left())
+    }
+    for (const [path, file] of this.files) take(path, file)
+    for (const [path, file] of this.#removed)
+      if (powerCut && !after.files.has(path) && chance?.chance(0.5)) take(path, file)
+    return after
+  }
+
+  /** A file that is there, and on the disk. */
+  put(path: string, bytes: Buffer): FakeFile {
+    const file = new FakeFile()
+    file.bytes = Buffer.from(bytes)
+    file.durable = file.bytes
+    this.files.set(path, file)
+    return file
+  }
+
+  bytes(path: string): Buffer {
+    const file = this.files.get(path)
+    if (file === undefined) throw new Error(`there is no ${path}`)
+    return file.bytes
+  }
+
+  /** Paths of all files whose name fits. */
+  find(name: RegExp): string[] {
+    return [...this.files.keys()].filter(path => name.test(basename(path))).sort()
+  }
+
+  get used(): number {
+    let bytes = 0
+    for (const file of this.files.values()) bytes += file.bytes.length
+    return bytes
+  }
+
+  async freeBytes(): Promise<number> {
+    return Math.max(0, this.capacity - this.used)
+  }
+
+  async makeFolder(): Promise<void> {}
+
+  async list(folder: string): Promise<string[]> {
+    if (this.step) await this.step('read', folder)
+    return [...this.files.keys()].filter(path => dirname(path) === folder).map(path => basename(path))
+  }
+
+  async create(path: string): Promise<AppendFile> {
+    this.#check('create', path)
+    if (this.files.has(path)) throw new Error(`${path} exists`)
+    const file = new FakeFile()
+    this.files.set(path, file)
+    this.open++
+    return {
+      append: bytes => this.#append(path, file, bytes, this.fault('append', path)),
+      write: async bytes => {
+        if (this.step) await this.step('write', path)
+        this.#append(path, file, bytes, this.fault('write', path))
+      },
+      sync: () => this.#sync(path, file),
+      close: async () => {
+        this.open--
+      },
+    }
+  }
+
+  async read(path: string): Promise<Buffer | undefined> {
+    this.#check('read', path)
+    if (this.step) await this.step('read', path)
+    const file = this.files.get(path)
+    return file && Buffer.from(file.bytes)
+  }
+
+  async readAt(path: string, at: number, length: number): Promise<Buffer> {
+    const bytes = await this.read(path)
+    if (bytes === undefined) throw new Error(`there is no ${path}`)
+    return bytes.subarray(at, at + length)
+  }
+
+  async size(path: string): Promise<number> {
+    return this.bytes(path).length
+  }
+
+  async overwrite(path: string, bytes: Buffer): Promise<void> {
+    this.#check('overwrite', path)
+    let file = this.files.get(path)
+    if (file === undefined) {
+      file = new FakeFile()
+      this.files.set(path, file)
+    }
+    if (this.step) await this.step('overwrite', path)
+    const room = Math.max(0, this.capacity - this.used)
+    if (bytes.length > file.bytes.length + room) throw new DiskError('ENOSPC', 'overwrite', path)
+    file.write(0, bytes)
+    if (this.step) await this.step('overwrite', path)
+    file.beginSync()(false)
+  }
+
+  async replace(path: string, bytes: Buffer): Promise<void> {
+    this.#check('replace', path)
+    this.files.delete(`${path}.new`)
+    await this.overwrite(`${path}.new`, bytes)
+    await this.rename(`${path}.new`, path)
+  }
+
+  /** It lasts: the folder is synced with it. */
+  async rename(from: string, to: string): Promise<void> {
+    if (this.step) await this.step('rename', from)
+    const file = this.files.get(from)
+    if (file === undefined) throw new Error(`there is no ${from}`)
+    this.files.delete(from)
+    this.files.set(to, file)
+  }
+
+  async remove(path: string): Promise<void> {
+    this.#check('remove', path)
+    const file = this.files.get(path)
+    if (file === undefined) return
+    this.files.delete(path)
+    this.#removed.set(path, file)
+    if (this.step) await this.step('remove', path)
+    this.#removed.delete(path)
+  }
+
+  async sync(path: string): Promise<void> {
+    const file = this.files.get(path)
+    if (file === undefined) throw new Error(`there is no ${path}`)
+    await this.#sync(path, file)
+  }
+
+  async #sync(path: string, file: FakeFile): Promise<void> {
+    const end = file.beginSync()
+    try {
+      if (this.step) await this.step('sync', path)
+      this.#check('sync', path)
+    } catch (error) {
+      end(true)
+      throw error
+    }
+    end(false)
+  }
+
+  #append(path: string, file: FakeFile, bytes: Buffer, error: Error | undefined): void {
+    const room = Math.max(0, this.capacity - this.used)
+    const fits = error !== undefined ? Math.min(this.tornBytes, room) : room
+    file.write(file.bytes.length, bytes.length <= fits ? bytes : bytes.subarray(0, fits))
+    if (error !== undefined) throw error
+    if (bytes.length > room) throw new DiskError('ENOSPC', 'append', path)
+  }
+
+  #check(operation: DiskOperation, path: string): void {
+    const error = this.fault(operation, path)
+    if (error !== undefined) throw error
+  }
+}
