@@ -30,7 +30,7 @@ import { encodeSegmentHeader, segmentName } from './segment.ts'
 
 /** Milliseconds from an append to its sync, at most. */
 const SYNC_DELAY = 100
-/** Milliseconds between two tries after a failure: a full disk must not cost a file a turn. */
+/** Milliseconds between two tries after a failure. */
 const RETRY_DELAY = 1_000
 /** A sync for which nobody waits may take so much longer than a write. */
 const PATIENCE = 10
@@ -57,6 +57,12 @@ interface Segment {
   live: number
   /** Lowest epoch of its places. */
   epoch: number
+}
+
+/** Bytes of a segment of which it is not known whether they are on the disk. */
+interface Doubt {
+  segment: Segment
+  bytes: Buffer[]
 }
 
 export type RecoveredSegment = Omit<Segment, 'paths'> & { path: string }
@@ -107,7 +113,8 @@ export class Journal {
   #flushScheduled = false
   #cancelSync: (() => void) | undefined
   #ending: Promise<unknown> = Promise.resolve()
-  #doubts: { segment: Segment; bytes: Buffer[] }[] = []
+  #doubts: Doubt[] = []
+  #doubtBytes = 0
   #rewriting = false
   #cancelRetry: (() => void) | undefined
   #failed = false
@@ -164,7 +171,17 @@ export class Journal {
     this.nextSegmentId = nextSegmentId
     this.epochIds = epochIds
     for (const [number, name] of topics) this.#nameTopic(number, name)
-    this.#segments = segments.map(({ path, ...segment }) => ({ ...segment, paths: [path] }))
+    for (const { path, ...segment } of [...segments].sort((a, b) => a.firstSequence - b.firstSequence)) {
+      const last = this.#segments.at(-1)
+      // What was in doubt after a failure was written anew: which of the two has a place is not known here, so they go together.
+      if (last !== undefined && segment.firstSequence >= 0 && segment.firstSequence <= last.lastSequence) {
+        last.paths.push(path)
+        last.bytes += segment.bytes
+        last.live += segment.live
+        last.lastSequence = Math.max(last.lastSequence, segment.lastSequence)
+        last.epoch = Math.min(last.epoch, segment.epoch)
+      } else this.#segments.push({ ...segment, paths: [path] })
+    }
     await this.#prepare()
   }
 
@@ -235,7 +252,7 @@ export class Journal {
     await this.sync()
     await writeCursors()
     for (const segment of needless) {
-      this.#doubts = this.#doubts.filter(doubt => doubt.segment !== segment)
+      this.#forgetDoubts(segment)
       for (const path of segment.paths) await this.#environment.fileSystem.remove(path)
       const at = this.#segments.indexOf(segment)
       if (at >= 0) this.#segments.splice(at, 1)
@@ -245,6 +262,11 @@ export class Journal {
   /** Resolves when what is written so far is synced, or has failed. */
   async sync(): Promise<void> {
     this.#flush()
+    // What gathered while an append was out goes with the next.
+    for (let writes = 0; writes < 2 && this.#file?.isBusy; writes++) {
+      await this.#file.idle
+      this.#flush()
+    }
     await Promise.all([this.#file?.sync(), this.#ending])
   }
 
@@ -291,8 +313,8 @@ export class Journal {
       this.#doubt(segment, [bytes])
       return told()
     }
-    if (file.bytes === 0) file.write(this.#prologue(file.path), false, () => {})
-    file.write(bytes, file.isSlow || this.isDiskBusy(), () => {
+    const head = file.bytes === 0 ? this.#prologue(file.path) : undefined
+    file.write(bytes, head, file.isSlow || this.isDiskBusy(), () => {
       if (this.#options.ack === 'fsync') void file.sync().then(told)
       else told()
       this.#syncSoon()
@@ -313,14 +335,18 @@ export class Journal {
     const mayGoOn = this.#file !== undefined && current !== undefined && current.bytes < this.#options.segmentBytes
     if (current !== undefined && (mayGoOn || this.#next === undefined)) return current
     const ended = this.#file
-    if (ended !== undefined) this.#ending = Promise.all([this.#ending, ended.end()])
+    if (ended !== undefined) {
+      const end = ended.end().then(() => this.#segmentOf.delete(ended))
+      this.#ending = Promise.all([this.#ending, end])
+    }
     this.#file = this.#next
     this.#next = undefined
     const paths = this.#file === undefined ? [] : [this.#file.path]
     this.#current = { paths, bytes: 0, firstSequence: -1, lastSequence: -1, live: 0, epoch: 0 }
     if (this.#file !== undefined) this.#segmentOf.set(this.#file, this.#current)
     this.#segments.push(this.#current)
-    void this.#prepare()
+    // After a failure the retry makes it: a full disk must not cost a file a turn.
+    if (!this.#failed) void this.#prepare()
     return this.#current
   }
 
@@ -383,10 +409,22 @@ export class Journal {
     const last = this.#doubts.at(-1)
     if (last?.segment === segment) last.bytes.push(...bytes)
     else this.#doubts.push({ segment, bytes })
-    let kept = 0
-    for (const doubt of this.#doubts) kept += lengthOf(doubt.bytes)
-    while (kept > DOUBT_BYTES_MAX) kept -= lengthOf(this.#doubts.shift()!.bytes)
+    this.#doubtBytes += lengthOf(bytes)
+    while (this.#doubtBytes > DOUBT_BYTES_MAX) {
+      const [oldest] = this.#doubts as [Doubt]
+      this.#doubtBytes -= oldest.bytes.shift()?.length ?? 0
+      if (oldest.bytes.length === 0) this.#doubts.shift()
+    }
     this.#retrySoon()
+  }
+
+  /** These bytes of a segment, or all of it, are not in doubt any more. */
+  #forgetDoubts(segment: Segment, written?: ReadonlySet<Buffer>): void {
+    for (const doubt of this.#doubts)
+      if (doubt.segment === segment)
+        doubt.bytes = written === undefined ? [] : doubt.bytes.filter(bytes => !written.has(bytes))
+    this.#doubts = this.#doubts.filter(({ bytes }) => bytes.length > 0)
+    this.#doubtBytes = this.#doubts.reduce((sum, { bytes }) => sum + lengthOf(bytes), 0)
   }
 
   #retrySoon(): void {
@@ -402,12 +440,13 @@ export class Journal {
     this.#rewriting = true
     try {
       while (this.#doubts.length > 0) {
-        const doubt = this.#doubts[0]!
-        const bytes = [...doubt.bytes]
-        const path = await this.#writeWhole(bytes)
-        doubt.segment.paths.push(path)
-        doubt.bytes.splice(0, bytes.length)
-        if (doubt.bytes.length === 0) this.#doubts = this.#doubts.filter(one => one !== doubt)
+        const { segment, bytes } = this.#doubts[0]!
+        const whole = [...bytes]
+        const path = await this.#writeWhole(whole)
+        this.#forgetDoubts(segment, new Set(whole))
+        if (this.#segments.includes(segment)) segment.paths.push(path)
+        // Meanwhile all in it was done.
+        else await this.#environment.fileSystem.remove(path)
       }
       await this.#prepare()
       if (this.#next !== undefined || this.#file !== undefined) this.#recovered()

@@ -38,6 +38,8 @@ export interface PageSummary {
   withBody: number
   /** Whether any is skipped for some remote. */
   skips: boolean
+  /** Whether any stands behind a higher offset. */
+  late: boolean
 }
 
 /** Where a page's block is. */
@@ -59,6 +61,7 @@ export class Page implements PageSummary {
   firstAckedAt = 0
   withBody = 0
   skips = false
+  late = false
   next: Page | undefined
   /** No message is added any more. */
   sealed = false
@@ -96,6 +99,7 @@ export class Page implements PageSummary {
     page.firstAckedAt = summary.firstAckedAt
     page.withBody = summary.withBody
     page.skips = summary.skips
+    page.late = summary.late
     return page
   }
 
@@ -133,6 +137,7 @@ export class Page implements PageSummary {
     if (at === 0) this.firstAckedAt = place.ackedAt
     this.minOffset = Math.min(this.minOffset, place.queueOffset)
     if (place.skipMask !== 0) this.skips = true
+    if (place.queueOffset < this.maxOffset) this.late = true
     this.maxOffset = Math.max(this.maxOffset, place.queueOffset)
     this.minSequence = Math.min(this.minSequence, place.sequence)
     this.maxSequence = Math.max(this.maxSequence, place.sequence)

@@ -26,10 +26,11 @@ export class PlaceFile {
   /** Milliseconds: for who waits for a write, and for a sync. */
   readonly #writeTimeout: number
   readonly #syncTimeout: number
-  /** What was written since the last sync began, and what that sync is about. */
+  /** What is being appended off the loop, was appended since the last sync began, and what that sync is about. */
+  #beingWritten: Buffer | undefined
   #unsynced: Buffer[] = []
   #beingSynced: Buffer[] = []
-  #writing = false
+  #idle: Promise<void> = Promise.resolve()
   #syncing: Promise<void> | undefined
   #nextSync: Promise<void> | undefined
   #syncStartedAt = 0
@@ -54,28 +55,39 @@ export class PlaceFile {
 
   /** Whether an append is out, off the loop. */
   get isBusy(): boolean {
-    return this.#writing
+    return this.#beingWritten !== undefined
+  }
+
+  /** Resolves when the append that is out has returned, and who waited for it is told. */
+  get idle(): Promise<void> {
+    return this.#idle
   }
 
   get isSlow(): boolean {
     return this.#syncing !== undefined && this.#environment.clock.now() - this.#syncStartedAt > SLOW_SYNC
   }
 
-  /** Appends; `told` is called when that has returned, or has failed. Not while it is busy. */
-  write(bytes: Buffer, offLoop: boolean, told: () => void): void {
-    this.bytes += bytes.length
-    this.#unsynced.push(bytes)
+  /**
+   * Appends; `told` is called when that has returned, or has failed. Not while it is busy. `head`, with which a file begins,
+   * is never in doubt: whoever writes anew has one.
+   */
+  write(bytes: Buffer, head: Buffer | undefined, offLoop: boolean, told: () => void): void {
+    const all = head === undefined ? bytes : Buffer.concat([head, bytes])
+    this.bytes += all.length
     const started = this.#environment.clock.uptime()
     if (offLoop) {
-      this.#writing = true
-      this.#watched('append', this.#writeTimeout, this.#file.write(bytes), () => {
-        this.#writing = false
+      this.#beingWritten = bytes
+      this.#idle = this.#watched('append', this.#writeTimeout, this.#file.write(all), () => {
+        // Only now: a sync that is out does not know of it.
+        this.#beingWritten = undefined
+        this.#unsynced.push(bytes)
         this.#events.appended((this.#environment.clock.uptime() - started) / 1000)
       }).then(told)
       return
     }
+    this.#unsynced.push(bytes)
     try {
-      this.#file.append(bytes)
+      this.#file.append(all)
       this.#events.appended((this.#environment.clock.uptime() - started) / 1000)
     } catch (error) {
       this.#fail('append', error as Error)
@@ -141,10 +153,12 @@ export class PlaceFile {
   #fail(operation: string, error: Error): void {
     if (this.#failed) return
     this.#failed = true
-    this.#writing = false
-    this.#file.close().catch(() => {})
-    this.#events.failed(this, operation, error, [...this.#beingSynced, ...this.#unsynced])
+    const inDoubt = [...this.#beingSynced, ...this.#unsynced]
+    if (this.#beingWritten !== undefined) inDoubt.push(this.#beingWritten)
     this.#beingSynced = this.#unsynced = []
+    this.#beingWritten = undefined
+    this.#file.close().catch(() => {})
+    this.#events.failed(this, operation, error, inDoubt)
     for (const resolve of this.#waiting) resolve()
     this.#waiting.clear()
   }

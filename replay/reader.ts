@@ -34,6 +34,8 @@ export class Reader {
   readonly #late = new Map<number, Set<number>>()
   /** Offset behind the highest that the head has passed, by epoch. */
   readonly #passedEnd = new Map<number, number>()
+  /** Done behind the mark at this start, by epoch: no page may have them, and the cursor names them all the same. */
+  readonly #doneBefore = new Map<number, readonly [number, number][]>()
   readonly #pinned = new Set<Page>()
   /** Pages from before this start of which nothing is to be done. */
   readonly #skippedPages = new Set<Page>()
@@ -106,7 +108,10 @@ export class Reader {
   }
 
   restoreMarks(marks: readonly QueueMark[]): void {
-    for (const { epoch, mark } of marks) this.#passedEnd.set(epoch, mark)
+    for (const { epoch, mark, done } of marks) {
+      this.#passedEnd.set(epoch, mark)
+      if (done.length > 0) this.#doneBefore.set(epoch, done)
+    }
   }
 
   /** A place comes behind higher ones: the cursor's mark must not cover it. */
@@ -201,6 +206,7 @@ export class Reader {
       if (epoch < oldestEpoch) {
         this.#passedEnd.delete(epoch)
         this.#late.delete(epoch)
+        this.#doneBefore.delete(epoch)
         continue
       }
       const mark = this.#passedEnd.get(epoch) ?? 0
@@ -212,15 +218,17 @@ export class Reader {
   /** Messages that are done behind the mark, by epoch, as runs of offsets. */
   #doneRuns(): Map<number, [number, number][]> {
     const runs = new Map<number, [number, number][]>()
-    if (this.#ahead.size === 0) return runs
-    const sorted = [...this.#ahead.values()].sort((a, b) => a[0] - b[0] || a[1] - b[1])
-    for (const [epoch, offset] of sorted) {
+    if (this.#ahead.size === 0 && this.#doneBefore.size === 0) return runs
+    const done = [...this.#ahead.values()]
+    for (const [epoch, before] of this.#doneBefore)
+      for (const [first, count] of before) for (let at = 0; at < count; at++) done.push([epoch, first + at])
+    for (const [epoch, offset] of done.sort((a, b) => a[0] - b[0] || a[1] - b[1])) {
       if (offset < (this.#passedEnd.get(epoch) ?? 0)) continue
       const list = runs.get(epoch) ?? []
       if (list.length === 0) runs.set(epoch, list)
       const last = list.at(-1)
       if (last !== undefined && last[0] + last[1] === offset) last[1]++
-      else list.push([offset, 1])
+      else if (last === undefined || last[0] + last[1] < offset) list.push([offset, 1])
     }
     return runs
   }

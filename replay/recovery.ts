@@ -263,17 +263,14 @@ export class Recovery {
     counted: (feed: Feed, sequence: number) => void,
   ): Promise<void> {
     const { header, location, file } = block
-    const { topic, queueId, count, withBody, minSequence, maxSequence } = header
+    const { topic, queueId, epoch, count, withBody, minSequence, maxSequence } = header
     const whole = this.#feeds.map(feed => wholePage(feed, header))
     if (whole.every(undone => undone === 'none')) return
     const isStraddled = this.#feeds.some(feed => !feed.isBehindSlot(minSequence) && feed.isBehindSlot(maxSequence))
-    // What stands before it here may have higher offsets: its own must not be taken for done with them.
-    const isBehind = backlog.isLate(header.epoch, header.minOffset)
-    const releasedEnd = backlog.isLate(header.epoch, Number.MAX_SAFE_INTEGER)
-      ? Number.MAX_SAFE_INTEGER
-      : backlog.releasedEnd
+    // Some stand behind higher offsets: those must not be taken for done with them.
+    const isLate = header.late || backlog.isLate(epoch, header.minOffset)
     let read: BlockPlaces | undefined
-    if (isStraddled || isBehind || whole.includes('some')) {
+    if (isStraddled || isLate || whole.includes('some')) {
       read = await readBlockPlaces(this.#environment, block)
       if (read === undefined) return
     }
@@ -291,6 +288,7 @@ export class Recovery {
         read.places,
         read.shapes.map(shape => shape !== undefined),
       )
+    const late = read === undefined ? [] : lateIn(read.places, place => backlog.isLate(epoch, place.queueOffset))
     backlog.restore(page)
     this.#feeds.forEach((feed, index) => {
       const list = done[index]
@@ -305,8 +303,7 @@ export class Recovery {
         if (list[at]) return reader.restoreDone(page, at, place)
         feed.account.accepted(read!.shapes[at] !== undefined)
         counted(feed, place.sequence)
-        if ((isBehind && place.queueOffset < releasedEnd) || this.#isLate(feed, topic, queueId, place))
-          reader.expectLate(place.epoch, place.queueOffset)
+        if (late[at] || this.#isLate(feed, topic, queueId, place)) reader.expectLate(epoch, place.queueOffset)
       })
     })
   }
@@ -342,6 +339,16 @@ export class Recovery {
       feed.missing(missing)
     }
   }
+}
+
+/** Which places of a page come behind higher ones: of the page, or of what was there before it. */
+function lateIn(places: readonly Place[], isLate: (place: Place) => boolean): boolean[] {
+  let end = 0
+  return places.map(place => {
+    const late = place.queueOffset < end || isLate(place)
+    end = Math.max(end, place.queueOffset + 1)
+    return late
+  })
 }
 
 class Bits {

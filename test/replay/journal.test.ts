@@ -1,297 +1,163 @@
-// The journal on a disk that crashes, tears, refuses and flips bits. What a lane or a cursor makes of it is not here.
+// The journal on a disk that works: what is written when, which segments there are, and when they go.
 
-import { basename, dirname } from 'node:path'
-import { crc32 } from 'node:zlib'
+import { basename } from 'node:path'
 import test from 'ava'
-import { Journal } from '../../replay/journal.ts'
-import type { Place } from '../../replay/place.ts'
+import { EPOCH_RECORD_BYTES, PLACE_BYTES, topicRecordBytes } from '../../replay/place.ts'
+import { parseSegmentName, readSegment, SEGMENT_HEADER_BYTES } from '../../replay/segment.ts'
+import { FakeEnvironment } from '../support/fake-environment.ts'
 import {
-  encodeSegmentHeader,
-  readSegment,
-  SEGMENT_BYTES,
-  SEGMENT_HEADER_BYTES,
-  SegmentVersionError,
-  segmentId,
-} from '../../replay/segment.ts'
-import { FakeDisk, FakeEnvironment } from '../support/fake-environment.ts'
-import { seededRandom } from '../support/random.ts'
+  countTold,
+  EPOCH_ID,
+  FOLDER,
+  type FoundPlace,
+  found,
+  foundOffsets,
+  Held,
+  openJournal,
+  segments,
+  write,
+} from './journal-lab.ts'
 import { placeAt } from './sample.ts'
 
-const FOLDER = '/data'
-const START = { sequence: 0, nextSegmentId: 1, nextEpoch: 1 }
-
-interface Found {
-  topic: string
-  queueId: number
-  place: Place
-  epoch: number
-}
-
-interface Opened {
-  journal: Journal
-  found: Found[]
-  places: number
-  tornBytes: number
-}
-
-/** Opens a journal; every place that is there is still to be done. */
-async function open(environment: FakeEnvironment, from = START, live: (place: Place) => boolean = () => true) {
-  const journal = new Journal(environment, FOLDER)
-  const found: Found[] = []
-  const { places, tornBytes } = await journal.open(from, (topic, queueId, place, { epoch }) => {
-    found.push({ topic, queueId, place, epoch })
-    return live(place)
-  })
-  return { journal, found, places, tornBytes } satisfies Opened
-}
-
-function onDisk(bytes: Buffer, path: string): FakeEnvironment {
-  const disk = new FakeDisk()
-  disk.put(path, bytes)
-  return new FakeEnvironment(undefined, disk)
-}
-
-function segments({ fileSystem }: FakeEnvironment): string[] {
-  return fileSystem.find(/^places-/)
-}
-
-/** Appends a place and lets it be written. */
-async function write(environment: FakeEnvironment, journal: Journal, queueOffset: number, topic = 'orders') {
-  const place = placeAt(queueOffset)
-  journal.append(topic, 0, place)
-  await environment.settled()
-  return place
-}
-
-/** A journal's one file with six places of two topics, the places, and where each ends in it. */
-async function sixPlaces() {
-  const environment = new FakeEnvironment()
-  const { journal } = await open(environment)
-  const written: Found[] = []
-  const ends: number[] = []
-  for (let index = 0; index < 6; index++) {
-    const topic = index % 3 === 0 ? 'bills' : 'orders'
-    const place = await write(environment, journal, 100 + index, topic)
-    written.push({ topic, queueId: 0, place: { ...place }, epoch: 1 })
-    ends.push(environment.fileSystem.bytes(segments(environment)[0]!).length)
-  }
-  const path = segments(environment)[0]!
-  return { written, ends, path, bytes: environment.fileSystem.bytes(path) }
-}
+/** A segment's bytes with one place: the epoch, and the topic twice: at its beginning, and where it came. */
+const ONE_PLACE_BYTES =
+  SEGMENT_HEADER_BYTES + EPOCH_RECORD_BYTES + 2 * topicRecordBytes(Buffer.from('orders')) + PLACE_BYTES
 
 test('what was appended is found again, by topic, queue and epoch, in its order', async t => {
-  const { written, path, bytes } = await sixPlaces()
-  const { found, places, tornBytes, journal } = await open(onDisk(bytes, path))
-  t.deepEqual(found, written)
-  t.deepEqual(
-    found.map(({ place }) => place.sequence),
-    [0, 1, 2, 3, 4, 5],
-  )
-  t.deepEqual([places, tornBytes], [6, 0])
-  t.is(journal.sequence, 6)
-})
-
-test('cut at any byte, exactly the places before the cut are found', async t => {
-  const { written, ends, path, bytes } = await sixPlaces()
-  for (let length = 0; length <= bytes.length; length++) {
-    const { found, places } = await open(onDisk(bytes.subarray(0, length), path))
-    const whole = ends.filter(end => end <= length).length
-    t.deepEqual(found, written.slice(0, whole), `cut to ${length}`)
-    t.is(places, whole)
-  }
-})
-
-test('with any bit flipped, a prefix of the places is found and none is altered', async t => {
-  const { written, ends, path, bytes } = await sixPlaces()
-  for (let bit = 0; bit < bytes.length * 8; bit++) {
-    const other = Buffer.from(bytes)
-    other[bit >> 3]! ^= 1 << (bit & 7)
-    const { found } = await open(onDisk(other, path))
-    const before = bit >> 3 < SEGMENT_HEADER_BYTES ? 0 : ends.filter(end => end <= bit >> 3).length
-    if (found.length !== before) t.fail(`bit ${bit}: ${found.length} places instead of ${before}`)
-    t.deepEqual(found, written.slice(0, before), `bit ${bit}`)
-  }
-})
-
-test('a place is on the disk before who waits for it is called, and nothing is before its turn', async t => {
   const environment = new FakeEnvironment()
-  const { journal } = await open(environment)
+  const journal = await openJournal(environment)
+  journal.beginEpoch({ ordinal: 2, id: 'ba9876543210' })
+  const written: FoundPlace[] = []
+  for (let index = 0; index < 6; index++) {
+    const topic = index % 3 === 0 ? 'bills' : 'orders'
+    const epoch = index < 4 ? 1 : 2
+    const place = placeAt(100 + index, { epoch, skipReason: index % 5, skipMask: index })
+    journal.append(topic, index, place)
+    t.is(place.sequence, index)
+    if (index % 2 === 0) await environment.settled()
+    written.push({ topic, queueId: index, epochId: epoch === 1 ? EPOCH_ID : journal.epochIds.get(2), place })
+  }
+  await environment.settled()
+  t.deepEqual(found(environment.afterCrash()), written)
+})
+
+test('a place is on the disk before who waits for it is told, and nothing is before its turn', async t => {
+  const environment = new FakeEnvironment()
+  const journal = await openJournal(environment)
   let seen = -1
-  journal.onWritten = () => {
+  journal.onFlush = () => () => {
     seen = environment.fileSystem.bytes(segments(environment)[0]!).length
   }
   journal.append('orders', 0, placeAt(1))
   t.is(seen, -1)
   await environment.settled()
-  t.is(seen, SEGMENT_HEADER_BYTES + 24 + 64)
+  t.is(seen, ONE_PLACE_BYTES)
 })
 
 test('what gathers in one turn is one append', async t => {
   const environment = new FakeEnvironment()
-  const { journal } = await open(environment)
+  const journal = await openJournal(environment)
+  const told = countTold(journal)
+  await write(environment, journal, 0)
   const operations: string[] = []
   environment.fileSystem.fault = operation => void operations.push(operation)
-  let called = 0
-  journal.onWritten = () => {
-    called++
-  }
-  for (let offset = 0; offset < 2_000; offset++) journal.append('orders', offset % 4, placeAt(offset))
+  for (let offset = 1; offset < 2_000; offset++) journal.append('orders', offset % 4, placeAt(offset))
   t.deepEqual(operations, [])
   await environment.settled()
-  t.is(called, 1)
-  t.deepEqual(operations, ['create', 'append'])
-  t.is((await open(environment.afterCrash())).found.length, 2_000)
+  t.is(told.times, 2)
+  t.deepEqual(operations, ['append'])
+  t.is(found(environment.afterCrash()).length, 2_000)
+})
+
+test('more than a slab in one turn is whole, and in order', async t => {
+  const environment = new FakeEnvironment()
+  const journal = await openJournal(environment, { segmentBytes: 100_000_000 })
+  for (let round = 0; round < 3; round++) {
+    for (let offset = 0; offset < 10_000; offset++) journal.append('orders', 0, placeAt(round * 10_000 + offset))
+    await environment.settled()
+  }
+  t.deepEqual(
+    foundOffsets(environment),
+    Array.from({ length: 30_000 }, (_, offset) => offset),
+  )
 })
 
 test('a power cut takes only what came less than 100 ms before it', async t => {
   const environment = new FakeEnvironment()
-  const { journal } = await open(environment)
+  const journal = await openJournal(environment)
   await write(environment, journal, 1)
   await environment.pass(99)
-  t.is((await open(environment.afterCrash(true))).found.length, 0)
+  t.deepEqual(foundOffsets(environment.afterCrash(true)), [])
 
   const patient = new FakeEnvironment()
-  const second = await open(patient)
-  await write(patient, second.journal, 1)
+  const second = await openJournal(patient)
+  await write(patient, second, 1)
   await patient.pass(50)
-  await write(patient, second.journal, 2)
+  await write(patient, second, 2)
   await patient.pass(50)
-  await write(patient, second.journal, 3)
-  t.is((await open(patient.afterCrash(true))).found.length, 2)
+  await write(patient, second, 3)
+  t.deepEqual(foundOffsets(patient.afterCrash(true)), [1, 2])
 })
 
-for (const [operation, torn] of [
-  ['create', 0],
-  ['append', 0],
-  ['append', 30],
-  ['append', 64],
-] as const) {
-  const title = `where ${operation} fails after ${torn} bytes who waits is called all the same, and a second later a fresh segment is tried`
-  test(title, async t => {
-    const environment = new FakeEnvironment()
-    const { fileSystem } = environment
-    const { journal } = await open(environment)
-    let called = 0
-    journal.onWritten = () => {
-      called++
-    }
-    const first = operation === 'append' ? await write(environment, journal, 1) : undefined
-    called = 0
-    fileSystem.tornBytes = torn
-    fileSystem.fault = one => (one === operation ? new Error('no space') : undefined)
-    journal.append('orders', 0, placeAt(2))
-    journal.append('orders', 0, placeAt(3))
-    await environment.settled()
-    t.is(called, 1)
-    t.true(journal.failed)
-    t.is(journal.errors, 1)
-    t.is(environment.log.said('journal failure').length, 1)
-
-    // Not at once: a full disk must not cost the loop a file a turn.
-    const operations: string[] = []
-    fileSystem.fault = one => void operations.push(one)
-    await write(environment, journal, 4)
-    t.is(called, 2)
-    t.false(operations.includes('create') || operations.includes('append'))
-    await environment.pass(1_000)
-    const last = await write(environment, journal, 5)
-    t.is(called, 3)
-    t.false(journal.failed)
-    const { found } = await open(environment.afterCrash())
-    const offsets = found.map(({ place }) => place.queueOffset)
-    // What came to the disk whole may be found, though nobody counts on it.
-    t.deepEqual(offsets, operation === 'create' ? [5] : torn < 64 ? [1, 5] : [1, 2, 5])
-    if (first !== undefined) t.deepEqual(found[0]!.place, first)
-    t.deepEqual(found.at(-1)!.place, last)
-    t.true(found.every(({ topic }) => topic === 'orders'))
-  })
-}
-
-test('a disk that stays full is tried once a second', async t => {
+test('with journalAck=fsync who waits is told when it is synced', async t => {
   const environment = new FakeEnvironment()
-  const { journal } = await open(environment)
-  let tries = 0
-  environment.fileSystem.fault = one => {
-    if (one !== 'create') return undefined
-    tries++
-    return new Error('no space')
-  }
-  for (let round = 0; round < 100; round++) {
-    await write(environment, journal, round)
-    await environment.pass(100)
-  }
-  t.is(tries, 10)
-  t.is(environment.log.said('journal failure').length, 1)
-  t.is(journal.counts.segments, 0)
-  t.deepEqual(segments(environment), [])
-})
-
-test('a segment of which nothing could be written leaves no file, and places in memory only belong to none', async t => {
-  const environment = new FakeEnvironment()
-  const { journal } = await open(environment)
-  environment.fileSystem.tornBytes = 70
-  environment.fileSystem.fault = one => (one === 'append' ? new Error('no space') : undefined)
-  const lost = await write(environment, journal, 1)
-  t.deepEqual(segments(environment), [])
-  environment.fileSystem.fault = () => undefined
-  await environment.pass(1_000)
-  const kept = await write(environment, journal, 2)
-  journal.done(lost.sequence)
-  journal.done(kept.sequence)
-  t.is(journal.counts.segments, 1)
-  const after = environment.afterCrash()
-  const second = await open(after)
-  t.deepEqual(
-    second.found.map(({ place }) => place.queueOffset),
-    [2],
-  )
-  second.journal.done(kept.sequence)
-  await second.journal.checkpoint(async () => {})
-  t.deepEqual(segments(after), [])
-})
-
-test('a sync that fails is counted and said, stops nobody, and is the last of its segment', async t => {
-  const environment = new FakeEnvironment()
-  const { journal } = await open(environment)
+  const journal = await openJournal(environment, { ack: 'fsync' })
+  const syncs = new Held()
+  environment.fileSystem.step = async operation => (operation === 'sync' ? syncs.hold() : undefined)
+  const told = countTold(journal)
   await write(environment, journal, 1)
-  environment.fileSystem.fault = one => (one === 'sync' ? new Error('bad disk') : undefined)
-  await environment.pass(100)
-  t.is(journal.errors, 1)
-  t.true(journal.failed)
-  t.is(environment.log.said('journal failure')[0]?.fields.operation, 'sync')
-  environment.fileSystem.fault = () => undefined
-  await write(environment, journal, 2)
-  await environment.pass(100)
-  t.is(segments(environment).length, 2)
-  t.is((await open(environment.afterCrash())).found.length, 2)
+  t.is(syncs.count, 1)
+  t.is(told.times, 0)
+  syncs.release()
+  await environment.settled()
+  t.is(told.times, 1)
+  t.deepEqual(foundOffsets(environment.afterCrash(true)), [1])
 })
 
-test('a place that comes while a sync fails is written all the same, and so are those behind it', async t => {
+test('what comes while a sync is out shares the next one', async t => {
   const environment = new FakeEnvironment()
-  const { journal } = await open(environment)
-  await write(environment, journal, 1)
-  let came = false
-  environment.fileSystem.fault = operation => {
-    if (operation !== 'sync' || came) return undefined
-    came = true
-    journal.append('orders', 0, placeAt(2))
-    return new Error('bad disk')
+  const journal = await openJournal(environment, { ack: 'fsync' })
+  const syncs = new Held()
+  let syncsBegun = 0
+  environment.fileSystem.step = async operation => {
+    if (operation !== 'sync') return
+    syncsBegun++
+    await syncs.hold()
   }
-  await environment.pass(200)
-  t.true(came)
-  await write(environment, journal, 3)
-  t.is((await open(environment.afterCrash())).found.length, 3)
+  const told = countTold(journal)
+  for (let offset = 0; offset < 5; offset++) await write(environment, journal, offset)
+  t.is(syncsBegun, 1)
+  t.is(told.times, 0)
+  syncs.release()
+  await environment.settled()
+  t.is(told.times, 1)
+  t.is(syncsBegun, 2)
+  syncs.release()
+  await environment.settled()
+  t.is(told.times, 5)
+  t.is(syncsBegun, 2)
+  t.deepEqual(foundOffsets(environment.afterCrash(true)), [0, 1, 2, 3, 4])
 })
 
 /** A journal with one segment of the start before, whose places 1 and 2 are not done. */
 async function withOldSegment() {
   const before = new FakeEnvironment()
-  const first = await open(before)
-  await write(before, first.journal, 1)
-  await write(before, first.journal, 2)
+  const first = await openJournal(before)
+  await write(before, first, 1)
+  await write(before, first, 2)
   const environment = before.afterCrash()
-  const { journal } = await open(environment)
-  return { environment, journal, old: segments(environment)[0]! }
+  const [old] = segments(environment) as [string]
+  const journal = await openJournal(
+    environment,
+    {},
+    {
+      sequence: 2,
+      nextSegmentId: 3,
+      topics: ['orders'],
+      segments: [{ path: old, bytes: 376, firstSequence: 0, lastSequence: 1, live: 2, epoch: 1 }],
+    },
+  )
+  return { environment, journal, old }
 }
 
 test('a segment is deleted only after the cursor that needs it no more is written', async t => {
@@ -304,17 +170,14 @@ test('a segment is deleted only after the cursor that needs it no more is writte
     }),
   )
   t.true(environment.fileSystem.files.has(old))
-  let written: () => void = () => {}
-  const writing = new Promise<void>(resolve => {
-    written = resolve
-  })
-  const checkpoint = journal.checkpoint(() => writing)
+  const cursor = new Held()
+  const checkpoint = journal.checkpoint(() => cursor.hold())
   await environment.settled()
   t.true(environment.fileSystem.files.has(old))
-  written()
+  cursor.release()
   await checkpoint
   t.false(environment.fileSystem.files.has(old))
-  t.is(journal.counts.segments, 0)
+  t.is(journal.counts.files, 0)
 })
 
 test('a segment in which something is left to do stays', async t => {
@@ -335,23 +198,23 @@ test('what was done while a cursor was being written deletes nothing: that curso
 
 test('the segment that is written to stays, though nothing is left to do in it', async t => {
   const environment = new FakeEnvironment()
-  const { journal } = await open(environment)
+  const journal = await openJournal(environment)
   journal.done((await write(environment, journal, 1)).sequence)
   await journal.checkpoint(async () => {})
   await write(environment, journal, 2)
   t.is(segments(environment).length, 1)
-  t.is((await open(environment.afterCrash())).found.length, 2)
+  t.deepEqual(foundOffsets(environment.afterCrash()), [1, 2])
 })
 
 test('what is written is synced before the cursor is written', async t => {
   const environment = new FakeEnvironment()
-  const { journal } = await open(environment)
+  const journal = await openJournal(environment)
   journal.append('orders', 0, placeAt(1))
   let synced = 0
   await journal.checkpoint(async () => {
     synced = environment.fileSystem.files.get(segments(environment)[0]!)!.synced
   })
-  t.is(synced, SEGMENT_HEADER_BYTES + 24 + 64)
+  t.is(synced, ONE_PLACE_BYTES)
 })
 
 test('a done place counts for its own segment', async t => {
@@ -366,139 +229,181 @@ test('a done place counts for its own segment', async t => {
   t.false(environment.fileSystem.files.has(old))
 })
 
-test('a segment that is full is ended, and the next one names its topics again', async t => {
+test('files whose sequences overlap, as a failure leaves them, are one segment and go together', async t => {
   const environment = new FakeEnvironment()
-  const { journal } = await open(environment)
-  // Long names fill it sooner.
-  const names = Math.ceil(SEGMENT_BYTES / 65_000)
-  for (let index = 0; index < names; index++)
-    journal.append(`${index}`.padStart(4, '0').padEnd(65_000, '.'), 0, placeAt(index))
-  await write(environment, journal, 1)
-  await write(environment, journal, 2)
-  const sizes = segments(environment).map(path => environment.fileSystem.bytes(path).length)
-  t.is(sizes.length, 2)
-  t.true(sizes[0]! >= SEGMENT_BYTES && sizes[0]! < SEGMENT_BYTES + 66_000)
-  const topics: string[] = []
-  readSegment(environment.fileSystem.bytes(segments(environment)[1]!), topic => topics.push(topic))
-  t.is(topics.at(-1), 'orders')
-  t.is(journal.counts.segments, 2)
-  // The first is synced when it ends, not only the one that is written to.
-  t.is(environment.fileSystem.files.get(segments(environment)[0]!)!.synced, sizes[0]!)
-})
-
-test('no sequence, segment or epoch is used twice, whatever restarts, failures and deletions come between', async t => {
-  const random = seededRandom(t)
-  for (let round = 0; round < 30; round++) {
-    let environment = new FakeEnvironment(random)
-    const sequences = new Set<number>()
-    const ids = new Set<number>()
-    const epochs = new Set<number>()
-    let slot = START
-    for (let start = 0; start < 6; start++) {
-      const { journal, found } = await open(environment, slot)
-      t.false(epochs.has(journal.epoch))
-      epochs.add(journal.epoch)
-      const live = found.map(({ place }) => place.sequence)
-      const checkpoint = () =>
-        journal.checkpoint(async () => {
-          slot = {
-            sequence: journal.sequence,
-            nextSegmentId: journal.nextSegmentId + 1,
-            nextEpoch: journal.epoch + 1,
-          }
-        })
-      // As a source broker does at its start.
-      await checkpoint()
-      const known = new Set(segments(environment))
-      for (let step = random.integer(0, 8); step > 0; step--) {
-        if (random.chance(0.2)) {
-          environment.fileSystem.tornBytes = random.integer(0, 100)
-          environment.fileSystem.fault = one =>
-            one === random.pick(['append', 'create']) ? new Error('no space') : undefined
-        }
-        const { sequence } = await write(environment, journal, step)
-        environment.fileSystem.fault = () => undefined
-        if (random.chance(0.5)) await environment.pass(1_000)
-        t.false(sequences.has(sequence), `sequence ${sequence}`)
-        // What never got to the disk is nobody's.
-        if (!journal.failed) sequences.add(sequence)
-        live.push(sequence)
-        if (random.chance(0.3)) for (const one of live.splice(0)) journal.done(one)
-        if (random.chance(0.3)) await checkpoint()
-        for (const path of segments(environment).filter(path => !known.has(path))) {
-          known.add(path)
-          const id = segmentId(basename(path))
-          t.false(ids.has(id), `segment ${id}`)
-          ids.add(id)
-        }
-      }
-      environment = environment.afterCrash()
-    }
+  const file = (id: number, firstSequence: number, lastSequence: number, live: number) => {
+    const path = `${FOLDER}/places-${`${id}`.padStart(12, '0')}-00000001`
+    environment.fileSystem.put(path, Buffer.alloc(10))
+    return { path, bytes: 10, firstSequence, lastSequence, live, epoch: 1 }
   }
+  // The second has what came after the failure, the third what was in doubt: 5 to 7, of which the first has 5.
+  const start = { sequence: 20, nextSegmentId: 4, segments: [file(1, 0, 5, 6), file(2, 8, 9, 2), file(3, 5, 7, 2)] }
+  const journal = await openJournal(environment, {}, start)
+  const left = async () => {
+    await journal.checkpoint(async () => {})
+    return segments(environment).map(path => parseSegmentName(basename(path))!.id)
+  }
+  for (const sequence of [1, 2, 3, 4, 5, 6, 7]) journal.done(sequence)
+  t.deepEqual(await left(), [1, 2, 3])
+  journal.done(0)
+  t.deepEqual(await left(), [2])
+  journal.done(8)
+  t.deepEqual(await left(), [2])
+  journal.done(9)
+  t.deepEqual(await left(), [])
 })
 
-test('the sequence and the ids go on where the cursor says, though every segment is gone', async t => {
+test('a segment that is full is ended and synced, and the next one names epochs and topics again', async t => {
   const environment = new FakeEnvironment()
-  const { journal } = await open(environment, { sequence: 500, nextSegmentId: 40, nextEpoch: 9 })
+  const segmentBytes = 10_000
+  const journal = await openJournal(environment, { segmentBytes })
+  for (let offset = 0; offset < 200; offset++) await write(environment, journal, offset)
+  const [first, second] = segments(environment) as [string, string]
+  t.is(segments(environment).length, 2)
+  const { bytes, synced } = environment.fileSystem.files.get(first)!
+  t.true(bytes.length >= segmentBytes && bytes.length < segmentBytes + 300)
+  t.is(synced, bytes.length)
+  const names: string[] = []
+  readSegment(environment.fileSystem.bytes(second), parseSegmentName(basename(second))!.salt, {
+    epoch: (ordinal, id) => names.push(`${ordinal} ${id}`),
+    topic: (number, topic) => names.push(`${number} ${topic}`),
+    place: () => {},
+  })
+  t.deepEqual(names, [`1 ${EPOCH_ID}`, '0 orders'])
+  t.is(journal.counts.files, 2)
+  t.is(found(environment).length, 200)
+})
+
+test('the file for the next segment is there before it is needed, and goes when the journal is closed', async t => {
+  const environment = new FakeEnvironment()
+  const journal = await openJournal(environment)
+  await write(environment, journal, 1)
+  t.is(environment.fileSystem.find(/^places-/).length, 2)
+  await journal.close()
+  t.is(environment.fileSystem.find(/^places-/).length, 1)
+})
+
+test('the sequence and the ids go on where they are told to', async t => {
+  const environment = new FakeEnvironment()
+  const journal = await openJournal(environment, {}, { sequence: 500, nextSegmentId: 40 })
   const { sequence } = await write(environment, journal, 1)
   t.is(sequence, 500)
-  t.is(segmentId(basename(segments(environment)[0]!)), 40)
-  t.is(journal.epoch, 9)
-  t.is(journal.oldestEpoch, 9)
+  t.is(parseSegmentName(basename(segments(environment)[0]!))!.id, 40)
 })
 
-test('a segment of another version ends the start', async t => {
-  const { path, bytes } = await sixPlaces()
-  const later = Buffer.from(bytes)
-  later.writeUInt32BE(2, 8)
-  later.writeUInt32BE(crc32(later.subarray(0, 60)), 60)
-  const environment = onDisk(later, path)
-  await t.throwsAsync(open(environment), { instanceOf: SegmentVersionError, message: /version 2/ })
-  t.deepEqual(environment.fileSystem.bytes(path), later)
-})
-
-test('a file without a readable header is left alone, its id is not used again, and the others are read', async t => {
-  const { path, bytes, written } = await sixPlaces()
-  const environment = onDisk(bytes, path)
-  const broken = `${dirname(path)}/places-000000000005-00000001`
-  environment.fileSystem.put(broken, Buffer.from('not a header'))
-  environment.fileSystem.put(`${dirname(path)}/cursor-0`, Buffer.from('no segment'))
-  const { found, journal } = await open(environment)
-  t.deepEqual(found, written)
-  t.is(environment.log.said('left alone').length, 1)
-  await write(environment, journal, 1)
-  t.is(environment.fileSystem.bytes(broken).toString(), 'not a header')
-  t.deepEqual(
-    segments(environment).map(path => segmentId(basename(path))),
-    [1, 5, 6],
-  )
-})
-
-test('a segment that has a header and no place is forgotten at the first checkpoint', async t => {
-  const path = `${FOLDER}/places-000000000001-00000007`
-  const header = encodeSegmentHeader({ id: 1, salt: 7, epoch: 3, epochId: 'aaaaaaaaaaaa', firstSequence: 10 })
-  const environment = onDisk(header, path)
-  const { journal } = await open(environment)
-  t.is(journal.epoch, 4)
-  t.is(journal.oldestEpoch, 3)
+test('the lowest epoch that has places on disk is known', async t => {
+  const environment = new FakeEnvironment()
+  const journal = await openJournal(environment, { segmentBytes: 1 })
+  t.is(journal.oldestEpoch, undefined)
+  journal.beginEpoch({ ordinal: 2, id: 'ba9876543210' })
+  journal.append('orders', 0, placeAt(5, { epoch: 2 }))
+  journal.append('orders', 0, placeAt(6, { epoch: 1 }))
+  await environment.settled()
+  t.is(journal.oldestEpoch, 1)
+  journal.append('orders', 0, placeAt(7, { epoch: 2 }))
+  await environment.settled()
+  journal.done(0)
+  journal.done(1)
   await journal.checkpoint(async () => {})
-  t.false(environment.fileSystem.files.has(path))
-})
-
-test('places that the cursor says are done count for nothing, and their segment goes', async t => {
-  const { path, bytes } = await sixPlaces()
-  const environment = onDisk(bytes, path)
-  const { journal, places } = await open(environment, START, () => false)
-  t.is(places, 0)
-  await journal.checkpoint(async () => {})
-  t.deepEqual(segments(environment), [])
+  t.is(journal.oldestEpoch, 2)
 })
 
 test('what is closed is synced, and leaves no timer', async t => {
   const environment = new FakeEnvironment()
-  const { journal } = await open(environment)
+  const journal = await openJournal(environment)
   journal.append('orders', 0, placeAt(1))
   await journal.close()
   t.is(environment.clock.timers, 0)
-  t.is((await open(environment.afterCrash(true))).found.length, 1)
+  t.deepEqual(foundOffsets(environment.afterCrash(true)), [1])
+})
+
+test('an append goes off the loop while something else keeps the disk busy, and what gathers goes with the next', async t => {
+  const environment = new FakeEnvironment()
+  const journal = await openJournal(environment)
+  const told = countTold(journal)
+  await write(environment, journal, 0)
+  journal.isDiskBusy = () => true
+  const writes = new Held()
+  environment.fileSystem.step = async operation => (operation === 'write' ? writes.hold() : undefined)
+  const operations: string[] = []
+  environment.fileSystem.fault = operation => void operations.push(operation)
+  for (let offset = 1; offset <= 4; offset++) await write(environment, journal, offset)
+  t.is(told.times, 1)
+  t.is(writes.count, 1)
+  writes.release()
+  await environment.settled()
+  t.is(told.times, 2)
+  t.deepEqual(foundOffsets(environment), [0, 1])
+  writes.release()
+  await environment.settled()
+  t.is(told.times, 3)
+  t.deepEqual(foundOffsets(environment), [0, 1, 2, 3, 4])
+  t.deepEqual(operations, ['write', 'write'])
+})
+
+test('an append goes off the loop while a sync takes long', async t => {
+  const environment = new FakeEnvironment()
+  const journal = await openJournal(environment)
+  const syncs = new Held()
+  environment.fileSystem.step = async operation => (operation === 'sync' ? syncs.hold() : undefined)
+  const operations: string[] = []
+  environment.fileSystem.fault = operation => void operations.push(operation)
+  await write(environment, journal, 1)
+  await environment.pass(120)
+  t.is(syncs.count, 1)
+  await write(environment, journal, 2)
+  await environment.pass(30)
+  await write(environment, journal, 3)
+  syncs.release()
+  await environment.settled()
+  await write(environment, journal, 4)
+  t.deepEqual(
+    operations.filter(operation => operation === 'append' || operation === 'write'),
+    ['append', 'append', 'write', 'append'],
+  )
+  t.deepEqual(foundOffsets(environment), [1, 2, 3, 4])
+})
+
+test('with journalAck=fsync what is written off the loop is synced before who waits is told', async t => {
+  const environment = new FakeEnvironment()
+  const journal = await openJournal(environment, { ack: 'fsync' })
+  await write(environment, journal, 0)
+  let kept: number[] = []
+  journal.isDiskBusy = () => true
+  journal.onFlush = () => () => {
+    kept = foundOffsets(environment.afterCrash(true))
+  }
+  const writes = new Held()
+  environment.fileSystem.step = async operation => (operation === 'write' ? writes.hold() : undefined)
+  await write(environment, journal, 1)
+  // A checkpoint syncs meanwhile.
+  const checkpoint = journal.checkpoint(async () => {})
+  await environment.settled()
+  writes.release()
+  await checkpoint
+  t.deepEqual(kept, [0, 1])
+})
+
+test('closing and checkpoints wait for what gathered while an append was out', async t => {
+  const environment = new FakeEnvironment()
+  const journal = await openJournal(environment)
+  await write(environment, journal, 0)
+  journal.isDiskBusy = () => true
+  const writes = new Held()
+  environment.fileSystem.step = async operation => (operation === 'write' ? writes.hold() : undefined)
+  await write(environment, journal, 1)
+  await write(environment, journal, 2)
+  let synced = false
+  const syncing = journal.sync().then(() => {
+    synced = true
+  })
+  await environment.settled()
+  t.false(synced)
+  for (let round = 0; round < 2; round++) {
+    writes.release()
+    await environment.settled()
+  }
+  t.true(synced)
+  await syncing
+  t.deepEqual(foundOffsets(environment.afterCrash(true)), [0, 1, 2])
 })

@@ -4,9 +4,7 @@ import test from 'ava'
 import { decodeStamp, encodeProperties, encodeStamp, findProperty, RequestCode } from '../../codec/index.ts'
 import type { FakeSend } from './fake-cluster.ts'
 import { propertiesWith } from './sample.ts'
-import { FOLDER, Scene, TOPIC } from './scene.ts'
-
-const texts = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => `m${from + index}`)
+import { Scene, slotFolder, TOPIC, texts } from './scene.ts'
 
 test('a message arrives as it was sent, with its stamp behind its properties', async t => {
   const scene = await Scene.open()
@@ -24,7 +22,7 @@ test('a message arrives as it was sent, with its stamp behind its properties', a
     [stamp.gateway, stamp.broker, stamp.queueId, stamp.queueOffset, stamp.path, stamp.bind],
     [scene.replay.gatewayId, 'paris-a', 1, 0, ['paris'], 'm0'],
   )
-  t.is(stamp.epoch, scene.broker.journal.epochId)
+  t.is(stamp.epoch, scene.broker.journal.epochIds.get(scene.broker.epoch)!)
 })
 
 test('what gathers while a request is out goes in the next one, in order', async t => {
@@ -94,15 +92,15 @@ test('while the remote is away messages wait, and go in order when it is back', 
   }
   t.is(scene.account.queued, 10)
   t.is(scene.relayed.length, 10)
-  t.is(scene.broker.feeds[0]!.troubles.length, 1)
+  t.is(scene.feed.troubles.length, 1)
   t.is(scene.environment.log.said('lane waits').length, 1)
-  t.true(scene.broker.feeds[0]!.lagMs >= 30_000)
+  t.true(scene.feed.lagMs >= 30_000)
   scene.remote.connect(scene.environment.network)
   await scene.allDone()
   t.deepEqual(scene.arrived(), texts(0, 10))
-  t.deepEqual(scene.broker.feeds[0]!.troubles, [])
+  t.deepEqual(scene.feed.troubles, [])
   t.is(scene.environment.log.said('lane goes on').length, 1)
-  t.is(scene.broker.feeds[0]!.lagMs, 0)
+  t.is(scene.feed.lagMs, 0)
 })
 
 test('a request that was stored and not answered is found, and is not sent again', async t => {
@@ -210,7 +208,7 @@ test('a busy remote is asked again with nothing to find out', async t => {
   t.is(scene.remote.broker.pulls, 0)
   const tries = scene.remote.broker.sends.length
   t.true(tries > 5 && tries < 20, `${tries} tries`)
-  t.is(scene.broker.feeds[0]!.troubles.length, 1)
+  t.is(scene.feed.troubles.length, 1)
   scene.takeSends()
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0', 'm1'])
@@ -222,7 +220,7 @@ test('a remote that refuses is waited for, however long, and nothing is a dead l
   scene.send(['m0', 'm1'])
   await scene.environment.pass(600_000)
   t.is(scene.account.queued, 2)
-  t.regex(scene.broker.feeds[0]!.troubles[0]!.reason, /code 16: the broker does not accept/)
+  t.regex(scene.feed.troubles[0]!.reason, /code 16: the broker does not accept/)
   t.is(scene.environment.log.said('lane waits').length, 1)
   scene.takeSends()
   await scene.allDone()
@@ -333,7 +331,7 @@ test('bodies that do not fit into memory are read back from the source, and arri
   scene.remote.disconnect(scene.environment.network)
   scene.send(texts(0, 100))
   await scene.environment.settled()
-  const { account } = scene.broker
+  const { account } = scene
   t.true(account.inGap > 80 && account.queued > 0)
   scene.remote.connect(scene.environment.network)
   await scene.allDone()
@@ -416,7 +414,7 @@ test('a lane is sure of its remote queue, on the disk, before its first message 
   const scene = await Scene.open()
   let known = ''
   scene.remote.broker.onSend = send => {
-    for (const path of [`${FOLDER}/cursor-0`, `${FOLDER}/cursor-1`])
+    for (const path of [`${slotFolder()}/cursor-0`, `${slotFolder()}/cursor-1`])
       known += scene.environment.fileSystem.files.get(path)?.bytes.toString() ?? ''
     send.answerStored(send.store())
   }
@@ -440,7 +438,7 @@ test('a message that is answered unclearly again and again, while others are sto
   await scene.environment.settled()
   withPoison(scene)
   scene.remote.connect(scene.environment.network)
-  const { account } = scene.broker
+  const { account } = scene
   for (let round = 0; round < 100 && account.totals.deadLettered === 0; round++) {
     scene.send([`n${round}`], 1)
     await scene.environment.pass(1_000)

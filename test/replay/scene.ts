@@ -7,6 +7,7 @@ import { Acceptance } from '../../proxy/acceptance.ts'
 import type { Account } from '../../replay/account.ts'
 import { firstValue } from '../../replay/check.ts'
 import type { SourceConnection } from '../../replay/epoch.ts'
+import type { Feed } from '../../replay/feed.ts'
 import { type AckedMessage, Message } from '../../replay/message.ts'
 import { hashOf, PlaceFlag } from '../../replay/place.ts'
 import { Replay } from '../../replay/replay.ts'
@@ -20,11 +21,19 @@ import { BORN, own, propertiesWith } from './sample.ts'
 export const TOPIC = 'orders'
 export const FOLDER = '/data/brokers/paris-a'
 
+export const texts = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => `m${from + index}`)
+
+/** Where a remote's cursor and dead letters are. */
+export function slotFolder(label = 'default'): string {
+  return `${FOLDER}/remotes/${label}`
+}
+
 export interface SceneOptions {
   sourceQueues?: number
   remoteQueues?: number
   bodyMemory?: number
   maxBytes?: number
+  spillAfter?: number
   compress?: boolean
   unresolvedMemory?: number
   random?: Random
@@ -59,8 +68,12 @@ export class Scene {
     return this.remote.broker.texts(TOPIC, queueId)
   }
 
+  get feed(): Feed {
+    return this.broker.feeds[0]!
+  }
+
   get account(): Account {
-    return this.broker.feeds[0]!.account
+    return this.feed.account
   }
 
   forward(queueId = 0, connection?: SourceConnection): Sending {
@@ -92,6 +105,16 @@ export class Scene {
   /** The remote refuses every send, before it is stored. */
   refuseSends(code: number, remark = ''): void {
     this.remote.broker.onSend = send => send.request.answer({ code, remark })
+  }
+
+  /** Everything that waits goes to disk, as it does when the journal has many segments. */
+  async spillAll(): Promise<void> {
+    await this.environment.settled()
+    const { spill } = this.broker
+    const files = spill.counts
+    spill.force(Number.MAX_SAFE_INTEGER)
+    await this.until('it is on disk', () => spill.counts.bytes > files.bytes)
+    await this.environment.pass(1_000)
   }
 
   async until(what: string, condition: () => boolean): Promise<void> {
@@ -140,7 +163,7 @@ export class Scene {
         ack: 'append',
         maxBytes: this.#options.maxBytes ?? 1_000_000_000,
         minFreeBytes: 0,
-        spillAfter: 200,
+        spillAfter: this.#options.spillAfter ?? 200,
         stallTimeout: 1_000,
         compress: this.#options.compress ?? false,
       },
