@@ -4,7 +4,7 @@
 // (PullMessageProcessor.java). An answer has at most 32 messages; 8 of what lies far back.
 
 import { decodeStoredMessages, RequestCode, ResponseCode, type StoredMessage } from '../codec/index.ts'
-import { type Cluster, RefusedError } from './cluster.ts'
+import { type Asked, RefusedError } from './cluster.ts'
 
 export const PULL_MESSAGES_MAX = 32
 const SUBSCRIPTION_IN_REQUEST = 4
@@ -18,7 +18,7 @@ export interface Pulled {
 
 /** Messages from an offset on. None where there is none yet, or none any more: see the offsets. Throws LinkError, RefusedError. */
 export async function pull(
-  cluster: Cluster,
+  cluster: Asked,
   address: string,
   topic: string,
   queueId: number,
@@ -54,7 +54,7 @@ export async function pull(
 }
 
 /** The offset behind a queue's newest message that can be read. */
-export async function maxOffset(cluster: Cluster, address: string, topic: string, queueId: number): Promise<number> {
+export async function maxOffset(cluster: Asked, address: string, topic: string, queueId: number): Promise<number> {
   const { header } = await cluster.ask(address, RequestCode.GET_MAX_OFFSET, [
     ['topic', topic],
     ['queueId', queueId],
@@ -65,7 +65,7 @@ export async function maxOffset(cluster: Cluster, address: string, topic: string
 }
 
 /** How far the broker's log goes, and how far it can be read by queue. */
-export async function logEnd(cluster: Cluster, address: string): Promise<{ end: number; readable: number }> {
+export async function logEnd(cluster: Asked, address: string): Promise<{ end: number; readable: number }> {
   const { header, body } = await cluster.ask(address, RequestCode.GET_BROKER_RUNTIME_INFO)
   if (header.code !== ResponseCode.SUCCESS)
     throw new RefusedError(header.code, 'the state of the broker', header.remark)

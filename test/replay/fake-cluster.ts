@@ -13,6 +13,7 @@ import {
   readSendRequest,
   type StoredMessage,
 } from '../../codec/index.ts'
+import { MARKER_TOPIC } from '../../replay/marker.ts'
 import type { FakeNetwork, FakeRequest } from '../support/fake-environment.ts'
 import { encodeStored } from './sample.ts'
 
@@ -45,7 +46,16 @@ export class FakeBroker {
   intercept: (request: FakeRequest) => boolean = () => false
   /** How far reading by queue lies behind the log, in bytes; one less with each question. */
   dispatchBehind = 0
+  /** Pulls of topics, markers left out. */
   pulls = 0
+  /** By producer group: connections of which a heart-beat came. */
+  readonly producers = new Map<string, Set<FakeRequest['connection']>>()
+  /** Groups that it still lists, whether their connections live or not. */
+  readonly lingering = new Set<string>()
+  /** As lines of its settings. */
+  settings = 'waitTimeMillsInSendQueue=200\nbrokerFastFailureEnable=true\n'
+  /** What is made of a marker; by default it is stored where its topic is. */
+  onMarker: (send: FakeSend) => void = send => send.answerStored(send.store())
 
   constructor(cluster: FakeCluster, name: string, address: string) {
     this.cluster = cluster
@@ -108,7 +118,7 @@ export class FakeBroker {
       case RequestCode.SEND_BATCH_MESSAGE:
         return this.#send(request)
       case RequestCode.PULL_MESSAGE:
-        return this.#pull(request, this.queue(topic, queueId), Number(ext.get('queueOffset')))
+        return this.#pull(request, this.queue(topic, queueId), Number(ext.get('queueOffset')), topic)
       case RequestCode.GET_MAX_OFFSET:
         return request.answer({ ext: [['offset', endOf(this.queue(topic, queueId))]] })
       case RequestCode.GET_BROKER_RUNTIME_INFO: {
@@ -116,10 +126,26 @@ export class FakeBroker {
         if (this.dispatchBehind > 0) this.dispatchBehind--
         return request.answer({ body: Buffer.from(JSON.stringify({ table })) })
       }
+      case RequestCode.HEART_BEAT: {
+        const { producerDataSet } = JSON.parse(request.body.toString()) as { producerDataSet: { groupName: string }[] }
+        for (const { groupName } of producerDataSet)
+          this.producers.set(groupName, (this.producers.get(groupName) ?? new Set()).add(request.connection))
+        return request.answer({})
+      }
+      case RequestCode.GET_PRODUCER_CONNECTION_LIST: {
+        const group = ext.get('producerGroup') ?? ''
+        const open = [...(this.producers.get(group) ?? [])].filter(({ isOpen }) => isOpen)
+        if (open.length === 0 && !this.lingering.has(group))
+          return request.answer({ code: 1, remark: `the producer group[${group}] not exist` })
+        const connectionSet = [{ clientAddr: 'gateway:1', clientId: group, language: 'OTHER', version: 479 }]
+        return request.answer({ body: Buffer.from(JSON.stringify({ connectionSet })) })
+      }
+      case RequestCode.GET_BROKER_CONFIG:
+        return request.answer({ body: Buffer.from(this.settings) })
       case RequestCode.GET_TOPIC_CONFIG:
         return request.answer({ body: Buffer.from(JSON.stringify({ attributes: this.cluster.attributes })) })
       case RequestCode.UPDATE_AND_CREATE_TOPIC:
-        this.cluster.made.push({ broker: this.name, ext: Object.fromEntries(ext) })
+        if (topic !== MARKER_TOPIC) this.cluster.made.push({ broker: this.name, ext: Object.fromEntries(ext) })
         this.makeTopic(topic, Number(ext.get('writeQueueNums')))
         return request.answer({})
       default:
@@ -160,12 +186,18 @@ export class FakeBroker {
           ],
         }),
     }
+    if (!this.topics.has(topic)) return request.answer({ code: ResponseCode.TOPIC_NOT_EXIST })
+    if (topic === MARKER_TOPIC) return this.onMarker(send)
     this.sends.push(send)
     this.onSend(send)
   }
 
-  #pull(request: FakeRequest, queue: FakeQueue, offset: number): void {
-    this.pulls++
+  #pull(request: FakeRequest, queue: FakeQueue, offset: number, topic: string): void {
+    if (topic !== MARKER_TOPIC) this.pulls++
+    else if (this.dispatchBehind > 0) {
+      this.dispatchBehind--
+      return request.answer({ code: ResponseCode.PULL_NOT_FOUND })
+    }
     const end = endOf(queue)
     const found = queue.messages.filter(message => message.queueOffset >= offset).slice(0, 32)
     const moved = offset < queue.minOffset || offset > end
