@@ -34,6 +34,14 @@ export interface QueueState {
   remote: RemoteQueue | undefined
 }
 
+/** What is known of our links to a remote broker: the groups of those of which bytes may still arrive. */
+export interface LinkState {
+  broker: string
+  groups: string[]
+  /** When it last answered: milliseconds, our clock. */
+  lastAnswerAt: number | undefined
+}
+
 export interface Slot {
   generation: number
   /** Places from here on are not covered. */
@@ -44,6 +52,8 @@ export interface Slot {
   /** Places that were not done: as many must be found again. */
   waiting: number
   queues: QueueState[]
+  /** Undefined in slots of earlier versions, which did not know them. */
+  links: LinkState[] | undefined
   totals: Totals
 }
 

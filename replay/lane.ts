@@ -21,12 +21,11 @@ import type { Place } from './place.ts'
 import { PlaceQueue } from './place-queue.ts'
 import { maxOffset } from './reading.ts'
 import type { Remote } from './remote.ts'
+import type { RemoteBroker, Settled } from './remote-broker.ts'
 import { arrived, placeKey, traceKey } from './settle.ts'
 import type { Turns } from './turns.ts'
 import { WaitError } from './wait-error.ts'
 
-/** Milliseconds for an answer to a send; after that the link is ended and the outcome found out. */
-const SEND_TIMEOUT = 10_000
 /** Milliseconds between two tries, at most. */
 const RETRY_MOST = 1_000
 /** Tries of one request that was answered with an unclear code, while its broker stored others. */
@@ -45,7 +44,7 @@ export interface LaneContext {
   memory: BodyMemory
   account: Account
   deadLetters: DeadLetters
-  producerGroup: string
+  remoteBroker(name: string): RemoteBroker
   bornTimestampTolerance: number
   stamper: Omit<Stamper, 'queueId'>
   /** A place needs no more. */
@@ -68,6 +67,8 @@ export class Lane {
   #remoteQueueDurable = false
   /** Whether messages of the queue may be at the remote without our knowing. */
   #unclear = false
+  /** The settling of its remote broker that this lane knows of. */
+  #settling = 0
   /** Places not done that came after a higher one was released, by epoch. */
   readonly #late = new Map<number, Set<number>>()
   /** Offset behind the highest done place, by epoch. */
@@ -238,8 +239,15 @@ export class Lane {
   async #step(): Promise<void> {
     const { remote, source, sourceBroker } = this.#context
     const target = await this.#target()
-    const { link, address } = await remote.linkTo(this.topic, target.broker, source, sourceBroker)
-    if (this.#unclear) await this.#settle(address, target)
+    const address = await remote.masterFor(this.topic, target.broker, source, sourceBroker)
+    const broker = this.#context.remoteBroker(target.broker)
+    const settled = await broker.ready(address)
+    if (this.#unclear) {
+      // The link lives, and the answer was unclear: what the broker did is done, but may not be readable yet.
+      if (settled.number === this.#settling) await broker.readable()
+      await this.#findOut(address, target)
+    }
+    this.#settling = settled.number
     const filling = this.#gaps.fill()
     const messages = this.#gather()
     this.queue.trim()
@@ -248,7 +256,7 @@ export class Lane {
     if (hopeless !== undefined && messages[0]?.place.sequence === hopeless.sequence)
       return this.#deadLetter(messages[0], hopeless.reason)
     if (this.#stopped) return
-    if (messages.length > 0) await this.#send(link.request.bind(link), messages, target)
+    if (messages.length > 0) await this.#send(broker, settled, messages, target)
     else if (this.queue.count > 0) await filling
   }
 
@@ -257,7 +265,7 @@ export class Lane {
     const { remote, source, sourceBroker, sourceOrdinal } = this.#context
     if (this.#remoteQueue === undefined) {
       const chosen = await remote.chooseQueue(source, this.topic, sourceBroker, sourceOrdinal, this.queueId)
-      const { address } = await remote.linkTo(this.topic, chosen.broker, source, sourceBroker)
+      const address = await remote.masterFor(this.topic, chosen.broker, source, sourceBroker)
       this.#remoteQueue = { ...chosen, end: await maxOffset(remote.cluster, address, this.topic, chosen.queueId) }
     }
     if (!this.#remoteQueueDurable) {
@@ -267,11 +275,10 @@ export class Lane {
     return this.#remoteQueue
   }
 
-  async #settle(address: string, target: RemoteQueue): Promise<void> {
+  async #findOut(address: string, target: RemoteQueue): Promise<void> {
     const { environment, remote, sourceBroker, account, stamper } = this.#context
     const origin = { gateway: stamper.gateway, broker: sourceBroker, queueId: this.queueId }
     const { places, unstamped, end } = await arrived(
-      environment.clock,
       remote.cluster,
       address,
       this.topic,
@@ -333,17 +340,17 @@ export class Lane {
   }
 
   async #send(
-    request: (encode: (opaque: number) => Buffer, timeoutMs: number) => Promise<Frame>,
+    broker: RemoteBroker,
+    settled: Settled,
     messages: readonly Outgoing[],
     target: RemoteQueue,
   ): Promise<void> {
-    const { account, producerGroup, remote } = this.#context
+    const { account, remote } = this.#context
     account.totals.sent += messages.length
     let answer: Frame
     try {
-      answer = await request(
-        opaque => encodeRequest(messages, this.topic, target.queueId, producerGroup, opaque),
-        SEND_TIMEOUT,
+      answer = await broker.send(settled, (opaque, producerGroup) =>
+        encodeRequest(messages, this.topic, target.queueId, producerGroup, opaque),
       )
     } catch (error) {
       if (error instanceof LinkError && error.unclear) {

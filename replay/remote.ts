@@ -7,7 +7,6 @@ import { Cluster, masterOf } from './cluster.ts'
 import type { RemoteQueue } from './cursor.ts'
 import type { Address } from './dial.ts'
 import type { Environment } from './environment.ts'
-import type { Link } from './link.ts'
 import { makeMissing, shapeAt } from './topic-sync.ts'
 import { WaitError } from './wait-error.ts'
 
@@ -26,12 +25,18 @@ export class Remote {
   /** By broker: how many requests of ours it has stored. */
   readonly stored = new Map<string, number>()
   readonly #routes = new Map<string, { route: Promise<Route>; at: number }>()
+  /** Addresses of masters, as of the newest list of brokers: all topics share them, or lanes would disagree. */
+  #masters = new Map<string, string>()
   #name: string | undefined
 
   constructor(environment: Environment, options: RemoteOptions) {
     this.#environment = environment
     this.#options = options
     this.cluster = new Cluster(environment, options.nameServers)
+  }
+
+  get topicSync(): 'create' | 'off' {
+    return this.#options.topicSync
   }
 
   /** The cluster's name, once it was reached or the cursor told it. */
@@ -70,20 +75,23 @@ export class Remote {
     return { broker, queueId: queueId % writeQueues }
   }
 
-  /** The link to a remote broker's master, as of the newest route. Throws WaitError where no route names it. */
-  async linkTo(
-    topic: string,
-    broker: string,
-    source: Cluster,
-    sourceBroker: string,
-  ): Promise<{ link: Link; address: string }> {
+  /** The address of a remote broker's master, where the topic is. Throws WaitError where no route names it. */
+  async masterFor(topic: string, broker: string, source: Cluster, sourceBroker: string): Promise<string> {
     const route = await this.#route(topic, source, sourceBroker)
-    const address = masterOf(route, broker)
-    if (address === undefined) {
+    const address = this.#masters.get(broker)
+    if (address === undefined || masterOf(route, broker) === undefined) {
       this.forgetRoute(topic)
       throw new WaitError(`the remote's broker ${broker} is away`)
     }
-    return { link: this.cluster.link(address), address }
+    return address
+  }
+
+  /** The address of a remote broker's master now. Throws WaitError where it has none. */
+  async masterOf(broker: string): Promise<string> {
+    this.#learnMasters(await this.cluster.brokers())
+    const address = this.#masters.get(broker)
+    if (address === undefined) throw new WaitError(`the remote's broker ${broker} is away`)
+    return address
   }
 
   /** Something failed: the next lane that needs the topic's route asks for it. */
@@ -104,6 +112,7 @@ export class Remote {
   async #askRoute(topic: string, source: Cluster, sourceBroker: string): Promise<Route> {
     const route = await this.cluster.route(topic)
     const all = await this.cluster.brokers()
+    this.#learnMasters(all)
     this.#name ??= all.addresses[0]?.cluster
     const complete =
       route !== undefined &&
@@ -119,6 +128,11 @@ export class Remote {
       this.#environment.log.debug({ topic, reason: (error as Error).message }, 'a topic cannot be made at the remote')
       return route
     })
+  }
+
+  #learnMasters({ addresses }: Route): void {
+    const masters = addresses.filter(({ brokerId }) => brokerId === 0)
+    this.#masters = new Map(masters.map(({ broker, address }) => [broker, address]))
   }
 
   async #makeMissing(

@@ -1,9 +1,8 @@
-// What of ours has arrived in a remote queue? Read after a request whose outcome is unclear, and at a start with
-// messages that may have been sent before.
+// What of ours has arrived in a remote queue? Read when the remote broker is settled (remote-broker.ts), by a lane whose
+// last request had no clear outcome, and at a start with messages that may have been sent before.
 //
-// First form. It waits until what the broker had received has most likely been executed, until what is stored can be
-// read by queue, and then collects the set of our stamps from the newest known end on. No order among stamps is assumed.
-// Not yet: proof that the old connection is gone, a marker of our own, a remote that lost its tail.
+// It collects the set of our stamps from a known end on, to where the queue ended when the reading began. No order among
+// stamps is assumed.
 
 import {
   bindOf,
@@ -16,14 +15,10 @@ import {
 } from '../codec/index.ts'
 import { UNSTAMPED_BYTES_MIN } from './batcher.ts'
 import { firstValue, unpacked } from './check.ts'
-import { type Clock, sleep } from './clock.ts'
-import type { Cluster } from './cluster.ts'
+import type { Asked } from './cluster.ts'
 import { hashOf } from './place.ts'
-import { logEnd, pull } from './reading.ts'
-
-/** Milliseconds for a broker to execute or drop what it had received: five times its waitTimeMillsInSendQueue. */
-const EXECUTION_PAUSE = 1_000
-const DISPATCH_POLL = 20
+import { pull } from './reading.ts'
+import { StoppedError } from './stopped-error.ts'
 
 export interface Origin {
   gateway: string
@@ -52,8 +47,7 @@ export function traceKey(bornTimestamp: number, hash: number): string {
 
 /** What of `origin` stands in the remote queue from `from` on. Throws StoppedError. */
 export async function arrived(
-  clock: Clock,
-  cluster: Cluster,
+  cluster: Asked,
   address: string,
   topic: string,
   queueId: number,
@@ -61,15 +55,15 @@ export async function arrived(
   origin: Origin,
   isStopped: () => boolean,
 ): Promise<Arrived> {
-  await sleep(clock, EXECUTION_PAUSE)
-  const { end: stored } = await logEnd(cluster, address)
-  while (!isStopped() && (await logEnd(cluster, address)).readable < stored) await sleep(clock, DISPATCH_POLL)
   const places = new Set<string>()
   const unstamped = new Map<string, number>()
   let end = from
+  let last: number | undefined
   for (;;) {
     if (isStopped()) throw new StoppedError('the gateway stops')
     const { messages, nextOffset, maxOffset } = await pull(cluster, address, topic, queueId, end)
+    // Others write there, too: what comes from now on is not ours.
+    last ??= maxOffset
     for (const message of messages.flatMap(unpacked)) {
       const stamp = stampOf(message)
       if (stamp?.gateway === origin.gateway && stamp.broker === origin.broker && stamp.queueId === origin.queueId) {
@@ -90,10 +84,9 @@ export async function arrived(
     if (messages.length === 0 && (nextOffset <= end || nextOffset >= maxOffset))
       return { places, unstamped, end: Math.max(end, Math.min(nextOffset, maxOffset)) }
     end = Math.max(nextOffset, end, (messages.at(-1)?.queueOffset ?? -1) + 1)
+    if (end >= last) return { places, unstamped, end }
   }
 }
-
-export class StoppedError extends Error {}
 
 /** A message's stamp, where it has one that fits it. */
 export function stampOf({ properties, body }: StoredMessage): OriginStamp | undefined {

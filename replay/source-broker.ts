@@ -6,7 +6,7 @@
 import { Account, type SkipReason } from './account.ts'
 import { type BodyMemory, dropBody } from './body.ts'
 import type { Cluster } from './cluster.ts'
-import { Cursor, type QueueMark, type QueueState } from './cursor.ts'
+import { Cursor, type LinkState, type QueueMark, type QueueState } from './cursor.ts'
 import { DeadLetters } from './dead-letters.ts'
 import type { Environment } from './environment.ts'
 import { Journal } from './journal.ts'
@@ -14,6 +14,7 @@ import { Lane, type LaneContext } from './lane.ts'
 import type { AckedMessage } from './message.ts'
 import { Release } from './release.ts'
 import type { Remote } from './remote.ts'
+import { RemoteBroker } from './remote-broker.ts'
 import type { Send } from './send.ts'
 import { Turns } from './turns.ts'
 
@@ -50,6 +51,11 @@ export class SourceBroker {
   readonly #lanes = new Map<string, Map<number, Lane>>()
   readonly #laneContext: LaneContext
   readonly #deadLetters: DeadLetters
+  readonly #remoteBrokers = new Map<string, RemoteBroker>()
+  /** By remote broker; those that an earlier process left, too. */
+  readonly #links = new Map<string, LinkState>()
+  /** Whether an earlier process may have had links that nobody knows. */
+  #unknownLinks = false
   #epochIds = new Map<number, string>()
   #checkpointing: Promise<void> | undefined
   #checkpointAgain: Promise<void> | undefined
@@ -94,7 +100,7 @@ export class SourceBroker {
       memory,
       account: this.account,
       deadLetters: this.#deadLetters,
-      producerGroup: `TEE_${options.gatewayId}`,
+      remoteBroker: name => this.#remoteBroker(name),
       bornTimestampTolerance: options.bornTimestampTolerance,
       stamper: {
         group: options.group,
@@ -140,6 +146,8 @@ export class SourceBroker {
       },
     )
     this.#epochIds = recovered.epochIds
+    for (const link of slot?.links ?? []) this.#links.set(link.broker, link)
+    this.#unknownLinks = slot === undefined ? recovered.places > 0 : slot.links === undefined
     const missing = (slot?.waiting ?? 0) - covered
     if (missing > 0) {
       this.account.lostUnseen('journal', missing)
@@ -268,7 +276,9 @@ export class SourceBroker {
     this.#cancelTimer?.()
     this.#cancelGiveUp?.()
     this.#release.giveUp(Number.POSITIVE_INFINITY, () => {})
+    for (const broker of this.#remoteBrokers.values()) broker.stop()
     await Promise.all([...this.#allLanes()].map(lane => lane.stop()))
+    for (const broker of this.#remoteBrokers.values()) broker.end()
     await this.checkpoint().catch(error =>
       this.#environment.log.error({ err: error }, 'the last cursor could not be written'),
     )
@@ -293,12 +303,44 @@ export class SourceBroker {
       remoteCluster: this.#remote.name ?? '',
       waiting: this.account.queued + this.account.inGap,
       queues,
+      links: [...this.#links.values()].map(link => ({
+        ...link,
+        lastAnswerAt: this.#remoteBrokers.get(link.broker)?.lastAnswerAt ?? link.lastAnswerAt,
+      })),
       totals: structuredClone(this.account.totals),
     }
-    const text = JSON.stringify(slot)
+    // That a broker answers is no change: an older time only makes a pause longer.
+    const text = JSON.stringify({ ...slot, links: slot.links.map(({ groups }) => groups) })
     if (text === this.#lastSlot) return
     await this.journal.checkpoint(() => this.#cursor.write(slot))
     this.#lastSlot = text
+  }
+
+  #remoteBroker(name: string): RemoteBroker {
+    const known = this.#remoteBrokers.get(name)
+    if (known !== undefined) return known
+    const earlier = this.#links.get(name)
+    const link: LinkState = { broker: name, groups: [...(earlier?.groups ?? [])], lastAnswerAt: earlier?.lastAnswerAt }
+    this.#links.set(name, link)
+    const broker = new RemoteBroker(this.#environment, {
+      name,
+      gatewayId: this.options.gatewayId,
+      topicSync: this.#remote.topicSync,
+      earlierGroups: this.#unknownLinks ? undefined : (earlier?.groups ?? []),
+      lastAnswerAt: link.lastAnswerAt,
+      rememberGroup: async group => {
+        if (link.groups.includes(group)) return
+        link.groups.push(group)
+        await this.checkpoint()
+      },
+      forgetGroup: group => {
+        link.groups = link.groups.filter(one => one !== group)
+      },
+      address: () => this.#remote.masterOf(name),
+      settledAnew: () => {},
+    })
+    this.#remoteBrokers.set(name, broker)
+    return broker
   }
 
   #scheduleCheckpoint(): void {

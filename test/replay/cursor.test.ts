@@ -25,6 +25,7 @@ function slotAt(sequence: number): Omit<Slot, 'generation'> {
         remote: { broker: 'rome-a', queueId: 1, end: 7 },
       },
     ],
+    links: [{ broker: 'rome-a', groups: ['TEE_gw_1'], lastAnswerAt: 5 }],
     totals: new Account().totals,
   }
 }

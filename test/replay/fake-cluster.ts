@@ -36,7 +36,7 @@ export interface FakeSend {
 
 export class FakeBroker {
   readonly name: string
-  readonly address: string
+  address: string
   readonly cluster: FakeCluster
   readonly topics = new Map<string, FakeQueue[]>()
   /** All sends that came, as they came. */

@@ -2,8 +2,9 @@
 // order, or is a dead letter that the remote refused.
 
 import test, { type ExecutionContext } from 'ava'
-import { encodeProperties } from '../../codec/index.ts'
+import { decodeHeader, encodeProperties } from '../../codec/index.ts'
 import { type Random, seededRandom } from '../support/random.ts'
+import type { FakeSend } from './fake-cluster.ts'
 import { propertiesWith } from './sample.ts'
 import { Scene, type Sending } from './scene.ts'
 
@@ -27,6 +28,8 @@ class Flow {
   readonly #unclear = new Map<number, number>()
   readonly #queueOf: number[] = []
   #out: Sending[] = []
+  /** What the remote has of connections that are gone, or will have: until it is executed it lists their groups. */
+  #arriving: { send: FakeSend; group: string }[] = []
 
   static async run(t: ExecutionContext, random: Random, trouble: Trouble): Promise<void> {
     const bodyMemory = random.pick([0, 1_500, 3_000, 1_000_000])
@@ -64,6 +67,7 @@ class Flow {
     if (random.chance(0.7)) await environment.settled()
     if (random.chance(0.1)) void broker.checkpoint().catch(() => {})
     if (random.chance(0.2)) await environment.pass(random.pick([random.integer(1, 2_000), 12_000]))
+    if (this.#arriving.length > 0 && random.chance(0.3)) this.#executeLate()
     if (random.chance(0.03)) remote.disconnect(environment.network)
     else if (random.chance(0.1)) remote.connect(environment.network)
     if (this.#trouble === 'disk faults' && random.chance(0.1)) this.#breakDisk()
@@ -96,6 +100,12 @@ class Flow {
       this.#acked[queueId]!.push(Number(body))
       if (send.givenUp) this.#late.add(Number(body))
     }
+  }
+
+  #executeLate(): void {
+    const { send, group } = this.#arriving.shift()!
+    send.store()
+    if (!this.#arriving.some(other => other.group === group)) this.#scene.remote.broker.lingering.delete(group)
   }
 
   #breakDisk(): void {
@@ -141,7 +151,15 @@ class Flow {
         send.store(which)
         request.answer({ code: 1, remark: 'unknown' })
       }
-      switch (random.integer(0, 12)) {
+      switch (random.integer(0, 14)) {
+        case 13:
+        case 14: {
+          if (isIllegal) return request.answer({ code: 13 })
+          const group = decodeHeader(request.head).ext.get('a') ?? ''
+          this.#scene.remote.broker.lingering.add(group)
+          this.#arriving.push({ send, group })
+          return random.chance(0.5) ? request.breakOff() : undefined
+        }
         case 0:
           return request.breakOff()
         case 1:
@@ -173,6 +191,7 @@ class Flow {
     const { environment, remote } = this.#scene
     environment.fileSystem.fault = () => undefined
     for (const send of this.#out) this.#answer(send)
+    while (this.#arriving.length > 0) this.#executeLate()
     remote.connect(environment.network)
     remote.broker.onSend = send =>
       send.messages.some(({ body }) => this.#illegal.has(Number(body)))
