@@ -16,6 +16,11 @@ export const PlaceFlag = {
   BATCH_MEMBER: 1,
   /** It had no UNIQ_KEY: the hash is of the payload. */
   PAYLOAD_HASH: 2,
+  /**
+   * It was done, and is unclear since its remote lost its tail: its check was folded away, and its fold's proof stands for
+   * it. Never in a record.
+   */
+  AGAIN: 4,
 } as const
 
 export interface Place {
