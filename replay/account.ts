@@ -5,7 +5,7 @@
 // Each change is one synchronous step from one term to another, so that no scrape sees it half done. One message of a
 // batch counts 1. Sends whose outcome nobody was told are counted apart.
 
-export type LostCause = 'expired' | 'source' | 'journal'
+export type LostCause = 'expired' | 'source' | 'journal' | 'remote'
 export type SkipReason = 'delayed' | 'transaction' | 'reply' | 'loop'
 
 /** What is kept with the cursor, so that it survives restarts. */
@@ -70,6 +70,19 @@ export class Account {
   replicated(withBody: boolean): void {
     this.#left(withBody)
     this.totals.replicated++
+  }
+
+  /** The remote has lost its tail: these have to be found there again, or to be sent again. */
+  unclearAgain(count: number): void {
+    this.totals.replicated -= count
+    this.inGap += count
+  }
+
+  /** They were done, may be gone at the remote, and nobody knows any more which they were. */
+  lostAtRemote(count: number): void {
+    if (count === 0) return
+    this.totals.replicated -= count
+    this.lostUnseen('remote', count)
   }
 
   deadLettered(withBody: boolean): void {

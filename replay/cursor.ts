@@ -9,6 +9,7 @@
 import { crc32 } from 'node:zlib'
 import type { Totals } from './account.ts'
 import type { FileSystem } from './file-system.ts'
+import type { EncodedKnownEnds } from './known-ends.ts'
 
 export interface QueueMark {
   epoch: number
@@ -32,6 +33,8 @@ export interface QueueState {
   queueId: number
   marks: QueueMark[]
   remote: RemoteQueue | undefined
+  /** Undefined where there are none, and in slots of earlier versions. */
+  ends: EncodedKnownEnds | undefined
 }
 
 /** What is known of our links to a remote broker: the groups of those of which bytes may still arrive. */
@@ -48,6 +51,8 @@ export interface Slot {
   sequence: number
   nextSegmentId: number
   nextEpoch: number
+  /** Identities of the epochs of places that `ends` name, by ordinal: the journal may have none of them any more. */
+  epochs: [number, string][] | undefined
   remoteCluster: string
   /** Places that were not done: as many must be found again. */
   waiting: number

@@ -3,7 +3,9 @@
 //
 // A commit log is a prefix: where the proof of a fold is still what was acked, all of the fold is. A fold has at most 1,000
 // messages of one epoch, rising, with equal flags, and its last is its proof; only of a fold of which a part was taken is
-// the proof behind the last. Some 60 bytes a fold, and 4 a message where others write between ours. Pure.
+// the proof behind the last. What has no stamp is a fold of its own, for it is known by its check. Some 60 bytes a fold, and 4 a message where others write between ours. Pure.
+
+import { PlaceFlag } from './place.ts'
 
 /** What is folded of a place. */
 export interface Foldable {
@@ -50,6 +52,7 @@ export class Fold {
   add({ epoch, placeFlags, queueOffset }: Foldable, proof: Proof): boolean {
     const gap = queueOffset - this.last - 1
     if (epoch !== this.epoch || placeFlags !== this.placeFlags || gap < 0 || this.count === PLACES_MAX) return false
+    if ((placeFlags & PlaceFlag.UNSTAMPED) !== 0) return false
     this.#append(gap, 1)
     this.count++
     if (proof.queueOffset > this.#proofOffset) {

@@ -7,9 +7,10 @@
 import type { StoredMessage } from '../codec/index.ts'
 import type { Account, LostCause } from './account.ts'
 import type { BodyMemory } from './body.ts'
-import { asSent, isTheAcked, unpacked } from './check.ts'
+import { asSent, hashIn, isTheAcked, unpacked } from './check.ts'
 import { type Clock, sleep } from './clock.ts'
 import type { Cluster } from './cluster.ts'
+import { PlaceFlag } from './place.ts'
 import type { PlaceQueue } from './place-queue.ts'
 import { PULL_MESSAGES_MAX, pull } from './reading.ts'
 import type { Turns } from './turns.ts'
@@ -139,6 +140,9 @@ export class GapFiller {
       } else if (!isTheAcked(queue.place(index), stored)) this.#giveUp(index, 'source')
       else {
         if (moved && this.#memory.isFull) break
+        const { placeFlags } = queue.place(index)
+        if ((placeFlags & PlaceFlag.AGAIN) !== 0)
+          queue.setCheck(index, stored.bornTimestamp, hashIn(stored, placeFlags))
         const body = asSent(queue.place(index), stored)
         this.#memory.keepAnyway(body)
         queue.setBody(index, body)

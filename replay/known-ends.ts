@@ -58,6 +58,8 @@ export interface EncodedKnownEnds {
 export interface LostTail {
   /** Unclear again. */
   places: FoldedPlaces
+  /** Of these: with the first end that is gone. */
+  first: number
   /** How many more may be gone of which no more is known than that they were done. */
   unknown: number
 }
@@ -81,8 +83,20 @@ export class KnownEnds {
     return this.#kept.map(({ end }) => end)
   }
 
+  get isEmpty(): boolean {
+    return this.#kept.length === 0 && this.#again.length === 0
+  }
+
   get newest(): KnownEnd | undefined {
     return this.#kept.at(-1)?.end
+  }
+
+  /** The lowest ordinal of an epoch of which places are kept. */
+  get oldestEpoch(): number {
+    let oldest = Number.POSITIVE_INFINITY
+    for (const { fold } of this.#again) oldest = Math.min(oldest, fold.epoch)
+    for (const { done } of this.#kept) for (const { epoch } of done.folds) oldest = Math.min(oldest, epoch)
+    return oldest
   }
 
   /** Places that are unclear since a tail was lost, and not done anew. */
@@ -122,7 +136,8 @@ export class KnownEnds {
   tailLostAfter(index: number): LostTail {
     const places = new FoldedPlaces()
     let unknown = 0
-    for (const kept of this.#kept.splice(index + 1)) {
+    const gone = this.#kept.splice(index + 1)
+    for (const kept of gone) {
       for (const fold of kept.done.folds) places.addFold(fold)
       unknown += kept.unknown
     }
@@ -131,7 +146,7 @@ export class KnownEnds {
       this.#earlier = 0
     }
     for (const fold of places.folds) this.#again.push({ fold, done: new Set() })
-    return { places, unknown }
+    return { places, first: gone[0]?.done.count ?? 0, unknown }
   }
 
   /** Drops what is older than this. The newest stays. */

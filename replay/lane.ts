@@ -15,14 +15,17 @@ import type { Cluster } from './cluster.ts'
 import type { QueueMark, RemoteQueue } from './cursor.ts'
 import type { DeadLetters } from './dead-letters.ts'
 import type { Environment } from './environment.ts'
+import type { Fold } from './folded-places.ts'
 import { GapFiller } from './gap-filler.ts'
+import { type EncodedKnownEnds, KnownEnds } from './known-ends.ts'
 import { LinkError } from './link.ts'
-import type { Place } from './place.ts'
-import { PlaceQueue } from './place-queue.ts'
+import { type Place, PlaceFlag } from './place.ts'
+import { PlaceQueue, type QueuedPlace } from './place-queue.ts'
 import { maxOffset } from './reading.ts'
 import type { Remote } from './remote.ts'
 import type { RemoteBroker, Settled } from './remote-broker.ts'
-import { arrived, placeKey, traceKey } from './settle.ts'
+import { arrived, newestThatStands, type Origin, placeKey, proofOf, traceKey } from './settle.ts'
+import { StoppedError } from './stopped-error.ts'
 import type { Turns } from './turns.ts'
 import { WaitError } from './wait-error.ts'
 
@@ -57,6 +60,7 @@ export class Lane {
   readonly topic: string
   readonly queueId: number
   readonly queue = new PlaceQueue()
+  ends = new KnownEnds()
   /** Offsets below this were released. */
   releasedEnd = 0
   readonly #context: LaneContext
@@ -69,6 +73,14 @@ export class Lane {
   #unclear = false
   /** The settling of its remote broker that this lane knows of. */
   #settling = 0
+  /** Whether the remote may have lost its tail, though the link lives. */
+  #tailInDoubt = false
+  /** Whether there is something to find out even with nothing to send. */
+  #mustLook = false
+  /** Unclear since a tail was lost, and not among the places yet: their source has to prove them first. */
+  #toProve: Fold[] = []
+  /** Numbers for places that the journal does not have to know any more: below all of its own. */
+  #againSequence = -1
   /** Places not done that came after a higher one was released, by epoch. */
   readonly #late = new Map<number, Set<number>>()
   /** Offset behind the highest done place, by epoch. */
@@ -138,6 +150,21 @@ export class Lane {
     this.queue.insert(place, epoch, true)
   }
 
+  /** What was known of the remote queue before this start; returns how many places are unclear since it lost its tail. */
+  restoreEnds(encoded: EncodedKnownEnds): number {
+    this.ends = KnownEnds.decode(encoded)
+    const { again } = this.ends
+    this.#toProve = [...again.folds]
+    return again.count
+  }
+
+  /** The remote broker was settled anew: what is known to be there may be gone. */
+  lookAfterTail(): void {
+    if (this.ends.isEmpty) return
+    this.#mustLook = true
+    this.#wake()
+  }
+
   /** A place was journaled that comes behind higher ones: the cursor's mark must not cover it. */
   expectLate(epoch: number, queueOffset: number): void {
     const late = this.#late.get(epoch) ?? new Set()
@@ -147,6 +174,7 @@ export class Lane {
   /** Places from before this start may have been sent. */
   start(mayHaveBeenSent: boolean): void {
     this.#unclear = mayHaveBeenSent && this.#remoteQueue !== undefined
+    this.#mustLook = !this.ends.isEmpty
     this.#running = this.#run()
   }
 
@@ -163,7 +191,7 @@ export class Lane {
     const marks: QueueMark[] = []
     const epochs = new Set([...this.#doneEnd.keys(), ...this.#late.keys()])
     let first = 0
-    while (first < this.queue.span && (this.queue.isDone(first) || this.#isLate(first))) first++
+    while (first < this.queue.span && (this.queue.isDone(first) || this.#isOutsideMarks(first))) first++
     const head = first < this.queue.span ? this.queue.place(first) : undefined
     const done = this.#doneBehind(first, head)
     if (head !== undefined) epochs.add(head.epoch)
@@ -193,7 +221,8 @@ export class Lane {
       if (!this.queue.isDone(index)) continue
       left--
       if (index < first) continue
-      const { epoch, queueOffset } = this.queue.place(index)
+      const { epoch, queueOffset, placeFlags } = this.queue.place(index)
+      if ((placeFlags & PlaceFlag.AGAIN) !== 0) continue
       // A late one: it is below the mark, and not named as late any more.
       if (epoch === head.epoch && queueOffset < head.queueOffset) continue
       const runs = done.get(epoch) ?? []
@@ -213,7 +242,7 @@ export class Lane {
   async #run(): Promise<void> {
     while (!this.#stopped) {
       this.queue.trim()
-      if (this.queue.count === 0) {
+      if (this.queue.count === 0 && !this.#mustLook) {
         await new Promise<void>(resolve => {
           this.#wake = resolve
         })
@@ -242,12 +271,16 @@ export class Lane {
     const address = await remote.masterFor(this.topic, target.broker, source, sourceBroker)
     const broker = this.#context.remoteBroker(target.broker)
     const settled = await broker.ready(address)
-    if (this.#unclear) {
-      // The link lives, and the answer was unclear: what the broker did is done, but may not be readable yet.
-      if (settled.number === this.#settling) await broker.readable()
-      await this.#findOut(address, target)
-    }
+    const isAnew = settled.number !== this.#settling
+    // The link lives, and an answer was unclear: what the broker did is done, but may not be readable yet.
+    if (!isAnew && (this.#unclear || this.#tailInDoubt)) await broker.readable()
+    if (isAnew || this.#tailInDoubt) await this.#lookAfterTail(address, target)
+    if (this.#toProve.length > 0) await this.#prove()
+    if (this.#unclear) await this.#findOut(address, target)
     this.#settling = settled.number
+    this.#tailInDoubt = false
+    this.#mustLook = false
+    if (this.queue.count === 0) return
     const filling = this.#gaps.fill()
     const messages = this.#gather()
     this.queue.trim()
@@ -275,25 +308,86 @@ export class Lane {
     return this.#remoteQueue
   }
 
+  /** Whether what is known to be there still is; what is not is unclear again. */
+  async #lookAfterTail(address: string, target: RemoteQueue): Promise<void> {
+    const { account, environment, remote } = this.#context
+    const { ends } = this.ends
+    const { topic, queueId } = this
+    const { stands, maxOffset } = await newestThatStands(
+      remote.cluster,
+      address,
+      topic,
+      target.queueId,
+      ends,
+      this.#origin,
+    )
+    if (stands === ends.length - 1) return
+    const gone = ends[stands + 1]!.remoteOffset + 1 - maxOffset
+    const { places, first, unknown } = this.ends.tailLostAfter(stands)
+    // Of what is known by its number only, no more than was between where the queue ends now and where it is known again.
+    const lost = gone < 0 ? unknown : Math.min(unknown, Math.max(0, gone - first))
+    account.unclearAgain(places.count)
+    account.lostAtRemote(lost)
+    this.#toProve.push(...places.folds)
+    this.#unclear = true
+    target.end = stands < 0 ? 0 : ends[stands]!.remoteOffset + 1
+    environment.log.error(
+      { topic, queueId, messages: places.count, lost },
+      'the remote has lost its tail: what was there is looked for, and sent again',
+    )
+  }
+
+  /** Places that are unclear again take their place at the head; what their source has lost, too, is lost. */
+  async #prove(): Promise<void> {
+    const { source, sourceAddress, environment } = this.#context
+    for (let fold = this.#toProve[0]; fold !== undefined; fold = this.#toProve[0]) {
+      const proof = await proofOf(source, sourceAddress(), this.topic, this.queueId, fold)
+      if (this.#stopped) throw new StoppedError('the gateway stops')
+      this.#toProve.shift()
+      const { epoch } = fold
+      for (const queueOffset of fold.offsets()) {
+        const isProof = queueOffset === fold.proof.queueOffset
+        const place: Place = {
+          sequence: --this.#againSequence,
+          queueOffset,
+          commitLogOffset: -1,
+          bornTimestamp: isProof ? fold.proof.bornTimestamp : 0,
+          ackedAt: environment.clock.now(),
+          hash: isProof ? fold.proof.hash : 0,
+          placeFlags: fold.placeFlags | PlaceFlag.AGAIN,
+        }
+        if (proof === 'fits') this.queue.insert(place, epoch)
+        else this.#lost({ ...place, epoch }, proof)
+      }
+    }
+  }
+
+  get #origin(): Origin {
+    const { sourceBroker, stamper } = this.#context
+    return { gateway: stamper.gateway, broker: sourceBroker, queueId: this.queueId }
+  }
+
   async #findOut(address: string, target: RemoteQueue): Promise<void> {
-    const { environment, remote, sourceBroker, account, stamper } = this.#context
-    const origin = { gateway: stamper.gateway, broker: sourceBroker, queueId: this.queueId }
-    const { places, unstamped, end } = await arrived(
+    const { environment, remote, account, stamper } = this.#context
+    const { places, unstamped, end, newest } = await arrived(
       remote.cluster,
       address,
       this.topic,
       target.queueId,
       target.end,
-      origin,
+      this.#origin,
       () => this.#stopped,
     )
+    const done: QueuedPlace[] = []
     let found = 0
     let left = places.size
     for (const count of unstamped.values()) left += count
     for (let index = 0; index < this.queue.span && found < left; index++) {
       if (this.queue.isDone(index)) continue
-      const { epoch, queueOffset, bornTimestamp, hash } = this.queue.place(index)
-      if (!places.has(placeKey(stamper.epochId(epoch), queueOffset))) {
+      const place = this.queue.place(index)
+      const { epoch, queueOffset, bornTimestamp, hash } = place
+      const isStamped = places.has(placeKey(stamper.epochId(epoch), queueOffset))
+      if (!isStamped) {
         const key = traceKey(bornTimestamp, hash)
         const count = unstamped.get(key) ?? 0
         if (count === 0) continue
@@ -301,10 +395,12 @@ export class Lane {
         account.totals.unstamped++
       }
       found++
+      done.push(isStamped ? place : { ...place, placeFlags: place.placeFlags | PlaceFlag.UNSTAMPED })
       account.replicated(this.queue.body(index) !== undefined)
       this.#done(index)
     }
     this.queue.trim()
+    if (newest !== undefined) this.ends.note({ ...newest, trace: '', at: environment.clock.now() }, done)
     this.#fewerInParts(found)
     this.#unclear = false
     target.end = end
@@ -367,7 +463,7 @@ export class Lane {
       case 'stored':
         remote.stored.set(target.broker, (remote.stored.get(target.broker) ?? 0) + 1)
         if (messages[0]!.stamp === '') account.totals.unstamped++
-        return this.#stored(messages.length, answer.head)
+        return this.#stored(messages, answer.head)
       case 'dead':
         if (messages.length === 1) return this.#deadLetter(messages[0]!, refusal)
         return this.#inParts(1, messages.length)
@@ -414,9 +510,17 @@ export class Lane {
     throw new WaitError('the remote answers so that the outcome is unclear', refusal)
   }
 
-  #stored(count: number, answer: FrameHead): void {
-    const { account } = this.#context
-    let left = count
+  #stored(messages: readonly Outgoing[], answer: FrameHead): void {
+    const { account, environment, stamper } = this.#context
+    const target = this.#remoteQueue!
+    const first = readSendAnswer(answer)?.queueOffset
+    if (first !== undefined && first < target.end) {
+      // The topic was made anew there, or its tail is gone.
+      this.#unclear = true
+      this.#tailInDoubt = true
+      return
+    }
+    let left = messages.length
     for (let index = 0; left > 0; index++) {
       if (this.queue.isDone(index)) continue
       account.replicated(true)
@@ -424,9 +528,22 @@ export class Lane {
       left--
     }
     this.queue.trim()
-    this.#fewerInParts(count)
-    const remoteOffset = readSendAnswer(answer)?.queueOffset
-    if (remoteOffset !== undefined) this.#remoteQueue!.end = remoteOffset + count
+    this.#fewerInParts(messages.length)
+    if (first === undefined) return
+    target.end = first + messages.length
+    const { place, stamp } = messages.at(-1)!
+    const end = {
+      remoteOffset: target.end - 1,
+      epochId: stamper.epochId(place.epoch),
+      queueOffset: place.queueOffset,
+      trace: stamp === '' ? traceKey(place.bornTimestamp, place.hash) : '',
+      at: environment.clock.now(),
+    }
+    if (stamp === '') place.placeFlags |= PlaceFlag.UNSTAMPED
+    this.ends.note(
+      end,
+      messages.map(message => message.place),
+    )
   }
 
   async #deadLetter({ place, body }: Outgoing, reason: string): Promise<void> {
@@ -437,20 +554,26 @@ export class Lane {
       'the remote will never take this message: it is a dead letter',
     )
     account.deadLettered(true)
+    if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) this.ends.gaveUp(place)
     this.#done(this.#head())
     this.queue.trim()
     this.#fewerInParts(1)
   }
 
   #lose(index: number, cause: LostCause): void {
+    this.#lost(this.queue.place(index), cause)
+    this.#done(index)
+  }
+
+  #lost(place: Omit<QueuedPlace, 'sequence'>, cause: LostCause): void {
     const { account, environment } = this.#context
-    const { queueOffset } = this.queue.place(index)
+    const { queueOffset } = place
     environment.log.error(
       { topic: this.topic, queueId: this.queueId, queueOffset, cause },
       'message lost: the source no longer has it',
     )
     account.lost(cause, false)
-    this.#done(index)
+    if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) this.ends.gaveUp(place)
   }
 
   #head(): number {
@@ -460,17 +583,20 @@ export class Lane {
   }
 
   #done(index: number): void {
-    const { epoch, queueOffset, sequence } = this.queue.place(index)
+    const { epoch, queueOffset, sequence, placeFlags } = this.queue.place(index)
     const body = this.queue.done(index)
     if (body !== undefined) this.#context.memory.letGo(body)
+    // The cursor and the journal took it for done all the time.
+    if ((placeFlags & PlaceFlag.AGAIN) !== 0) return
     if (!this.#late.get(epoch)?.delete(queueOffset))
       this.#doneEnd.set(epoch, Math.max(this.#doneEnd.get(epoch) ?? 0, queueOffset + 1))
     this.#context.done(sequence)
   }
 
-  #isLate(index: number): boolean {
-    if (this.#late.size === 0) return false
-    const { epoch, queueOffset } = this.queue.place(index)
+  /** Late places are named, and those that are unclear again are the known ends' to keep. */
+  #isOutsideMarks(index: number): boolean {
+    const { epoch, queueOffset, placeFlags } = this.queue.place(index)
+    if ((placeFlags & PlaceFlag.AGAIN) !== 0) return true
     return this.#late.get(epoch)?.has(queueOffset) ?? false
   }
 

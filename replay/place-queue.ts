@@ -99,6 +99,13 @@ export class PlaceQueue {
     setBody(chunk, at, body)
   }
 
+  /** What a place is known by, where it was not known. */
+  setCheck(index: number, bornTimestamp: number, hash: number): void {
+    const { chunk, at } = this.#entry(index)
+    chunk.numbers[at * NUMBERS + 3] = bornTimestamp
+    chunk.hashes[at] = hash
+  }
+
   /** The place is done; done places at the front are left behind. Returns its body, for who counts them. */
   done(index: number): Body | undefined {
     const { chunk, at } = this.#entry(index)
@@ -141,6 +148,11 @@ export class PlaceQueue {
     swap(one.chunk.hashes, one.at, other.chunk.hashes, other.at)
     swap(one.chunk.flags, one.at, other.chunk.flags, other.at)
     swap(one.chunk.done, one.at, other.chunk.done, other.at)
+    const body = one.chunk.bodies?.[one.at]
+    const otherBody = other.chunk.bodies?.[other.at]
+    if (body === otherBody) return
+    setBody(one.chunk, one.at, otherBody)
+    setBody(other.chunk, other.at, body)
   }
 
   #entry(index: number): { chunk: Chunk; at: number } {
@@ -157,7 +169,7 @@ function swap(column: Column, at: number, other: Column, otherAt: number): void 
   other[otherAt] = value
 }
 
-function setBody(chunk: Chunk, at: number, body: Body): void {
+function setBody(chunk: Chunk, at: number, body: Body | undefined): void {
   chunk.bodies ??= new Array(CHUNK)
   chunk.bodies[at] = body
 }

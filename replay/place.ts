@@ -21,6 +21,8 @@ export const PlaceFlag = {
    * it. Never in a record.
    */
   AGAIN: 4,
+  /** It went without a stamp, and is known by its check alone. Never in a record. */
+  UNSTAMPED: 8,
 } as const
 
 export interface Place {

@@ -1,8 +1,10 @@
 // What of ours has arrived in a remote queue? Read when the remote broker is settled (remote-broker.ts), by a lane whose
-// last request had no clear outcome, and at a start with messages that may have been sent before.
+// last request had no clear outcome, and at a start with messages that may have been sent before. First: is the tail of what
+// is known to be there still there?
 //
-// It collects the set of our stamps from a known end on, to where the queue ended when the reading began. No order among
-// stamps is assumed.
+// Reading collects the set of our stamps from a known end on, to where the queue ended when the reading began. No order
+// among stamps is assumed. A tail is lost only on proof: the queue does not reach so far, or another message stands there;
+// what has expired is not lost.
 
 import {
   bindOf,
@@ -14,11 +16,14 @@ import {
   type StoredMessage,
 } from '../codec/index.ts'
 import { UNSTAMPED_BYTES_MIN } from './batcher.ts'
-import { firstValue, unpacked } from './check.ts'
+import { firstValue, isTheAcked, unpacked } from './check.ts'
 import type { Asked } from './cluster.ts'
+import type { Fold } from './folded-places.ts'
+import type { KnownEnd } from './known-ends.ts'
 import { hashOf } from './place.ts'
 import { pull } from './reading.ts'
 import { StoppedError } from './stopped-error.ts'
+import { WaitError } from './wait-error.ts'
 
 export interface Origin {
   gateway: string
@@ -38,6 +43,8 @@ export interface Arrived {
   unstamped: Map<string, number>
   /** Where the reading ended. */
   end: number
+  /** The last of them with a stamp, where there is one. */
+  newest: Pick<KnownEnd, 'remoteOffset' | 'epochId' | 'queueOffset'> | undefined
 }
 
 /** What a message without room for a stamp is known by. */
@@ -57,6 +64,7 @@ export async function arrived(
 ): Promise<Arrived> {
   const places = new Set<string>()
   const unstamped = new Map<string, number>()
+  let newest: Arrived['newest']
   let end = from
   let last: number | undefined
   for (;;) {
@@ -66,26 +74,88 @@ export async function arrived(
     last ??= maxOffset
     for (const message of messages.flatMap(unpacked)) {
       const stamp = stampOf(message)
-      if (stamp?.gateway === origin.gateway && stamp.broker === origin.broker && stamp.queueId === origin.queueId) {
+      if (stamp !== undefined && isFrom(stamp, origin)) {
         places.add(placeKey(stamp.epoch, stamp.queueOffset))
-      } else if (
-        // Any other is not ours, whatever it says.
-        message.properties.length >= UNSTAMPED_BYTES_MIN &&
-        findProperty(message.properties, STAMP_PROPERTY) === undefined
-      ) {
-        const uniqKey = firstValue(message.properties, 'UNIQ_KEY')
-        // Under both, for the key may be one that a 5.x broker gave it.
-        for (const key of uniqKey === undefined ? [undefined] : [undefined, uniqKey]) {
-          const trace = traceKey(message.bornTimestamp, hashOf(key, [message.body]))
-          unstamped.set(trace, (unstamped.get(trace) ?? 0) + 1)
-        }
-      }
+        newest = { remoteOffset: message.queueOffset, epochId: stamp.epoch, queueOffset: stamp.queueOffset }
+      } else for (const trace of tracesOf(message)) unstamped.set(trace, (unstamped.get(trace) ?? 0) + 1)
     }
     if (messages.length === 0 && (nextOffset <= end || nextOffset >= maxOffset))
-      return { places, unstamped, end: Math.max(end, Math.min(nextOffset, maxOffset)) }
+      return { places, unstamped, newest, end: Math.max(end, Math.min(nextOffset, maxOffset)) }
     end = Math.max(nextOffset, end, (messages.at(-1)?.queueOffset ?? -1) + 1)
-    if (end >= last) return { places, unstamped, end }
+    if (end >= last) return { places, unstamped, newest, end }
   }
+}
+
+/**
+ * Index of the newest known end (oldest first) that stands in the remote queue, -1 where none does, and where the queue
+ * ends. One that has expired does stand. The newest is tried first: where it stands all do.
+ */
+export async function newestThatStands(
+  cluster: Asked,
+  address: string,
+  topic: string,
+  queueId: number,
+  ends: readonly KnownEnd[],
+  origin: Origin,
+): Promise<{ stands: number; maxOffset: number }> {
+  let maxOffset = 0
+  const stands = async (index: number) => {
+    const end = ends[index]!
+    const { messages, minOffset, ...pulled } = await pull(cluster, address, topic, queueId, end.remoteOffset)
+    maxOffset = pulled.maxOffset
+    if (end.remoteOffset < minOffset) return true
+    if (end.remoteOffset >= maxOffset) return false
+    const there = messages.flatMap(unpacked).find(({ queueOffset }) => queueOffset === end.remoteOffset)
+    // The log is gone under its index: it is about to expire.
+    return there === undefined || isThatOf(end, there, origin)
+  }
+  const newest = ends.length - 1
+  if (newest < 0 || (await stands(newest))) return { stands: newest, maxOffset }
+  for (let index = 0; index < newest; index++) if (!(await stands(index))) return { stands: index - 1, maxOffset }
+  return { stands: newest - 1, maxOffset }
+}
+
+/**
+ * Whether the source's log is still the one in which the places of a fold were acked. Throws WaitError where that cannot be
+ * told yet.
+ */
+export async function proofOf(
+  source: Asked,
+  address: string,
+  topic: string,
+  queueId: number,
+  { proof, placeFlags }: Fold,
+): Promise<'fits' | 'expired' | 'source'> {
+  const { queueOffset } = proof
+  const { messages, minOffset, maxOffset } = await pull(source, address, topic, queueId, queueOffset)
+  if (queueOffset < minOffset) return 'expired'
+  const there = messages.flatMap(unpacked).find(message => message.queueOffset === queueOffset)
+  if (there !== undefined) return isTheAcked({ ...proof, placeFlags }, there) ? 'fits' : 'source'
+  throw new WaitError(
+    `the source does not let the lane read what was acked in ${topic} queue ${queueId}`,
+    `offset ${queueOffset}; the queue has ${minOffset} to ${maxOffset - 1}`,
+  )
+}
+
+function isFrom(stamp: OriginStamp, origin: Origin): boolean {
+  return stamp.gateway === origin.gateway && stamp.broker === origin.broker && stamp.queueId === origin.queueId
+}
+
+function isThatOf(end: KnownEnd, message: StoredMessage, origin: Origin): boolean {
+  if (end.trace !== '') return tracesOf(message).includes(end.trace)
+  const stamp = stampOf(message)
+  return (
+    stamp !== undefined && isFrom(stamp, origin) && stamp.epoch === end.epochId && stamp.queueOffset === end.queueOffset
+  )
+}
+
+/** What a message without a stamp, and without room for one, may be known by. Any other is not ours, whatever it says. */
+function tracesOf({ properties, bornTimestamp, body }: StoredMessage): string[] {
+  if (properties.length < UNSTAMPED_BYTES_MIN || findProperty(properties, STAMP_PROPERTY) !== undefined) return []
+  const uniqKey = firstValue(properties, 'UNIQ_KEY')
+  // Under both, for the key may be one that a 5.x broker gave it.
+  const keys = uniqKey === undefined ? [undefined] : [undefined, uniqKey]
+  return keys.map(key => traceKey(bornTimestamp, hashOf(key, [body])))
 }
 
 /** A message's stamp, where it has one that fits it. */

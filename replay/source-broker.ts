@@ -22,6 +22,10 @@ import { Turns } from './turns.ts'
 const CURSOR_INTERVAL = 1_000
 /** Between two looks for sends to give up. */
 const GIVE_UP_INTERVAL = 1_000
+/** Milliseconds for which it is known what a remote was seen to have, counted to its last answer. */
+const RETENTION = 600_000
+/** Bytes of known ends of one lane in a slot. */
+const ENDS_BYTES_MAX = 64 * 1024
 /** Requests to the source broker that read back, at a time. */
 const PULLS_AT_A_TIME = 64
 
@@ -125,9 +129,15 @@ export class SourceBroker {
     const marks = new Map<string, QueueMark>()
     for (const { topic, queueId, marks: list } of slot?.queues ?? [])
       for (const mark of list) marks.set(`${topic}\n${queueId}\n${mark.epoch}`, mark)
-    for (const { topic, queueId, marks: list, remote } of slot?.queues ?? [])
-      this.#newLane(topic, queueId, remote).restoreMarks(list)
     let covered = 0
+    for (const { topic, queueId, marks: list, remote, ends } of slot?.queues ?? []) {
+      const lane = this.#newLane(topic, queueId, remote)
+      lane.restoreMarks(list)
+      if (ends === undefined) continue
+      const again = lane.restoreEnds(ends)
+      covered += again
+      for (let count = again; count > 0; count--) this.account.accepted(false)
+    }
     const recovered = await this.journal.open(
       slot ?? { sequence: 0, nextSegmentId: 1, nextEpoch: 1 },
       (topic, queueId, place, { epoch }) => {
@@ -145,7 +155,7 @@ export class SourceBroker {
         return true
       },
     )
-    this.#epochIds = recovered.epochIds
+    this.#epochIds = new Map([...(slot?.epochs ?? []), ...recovered.epochIds])
     for (const link of slot?.links ?? []) this.#links.set(link.broker, link)
     this.#unknownLinks = slot === undefined ? recovered.places > 0 : slot.links === undefined
     const missing = (slot?.waiting ?? 0) - covered
@@ -290,16 +300,25 @@ export class SourceBroker {
     // A place that is appended and not yet with its lane would be below the mark of those that are done.
     this.journal.flush()
     const { sequence, nextSegmentId, oldestEpoch } = this.journal
-    const queues: QueueState[] = [...this.#allLanes()].map(lane => ({
-      topic: lane.topic,
-      queueId: lane.queueId,
-      marks: lane.marks(oldestEpoch),
-      remote: lane.remoteQueue && { ...lane.remoteQueue },
-    }))
+    let oldestKept = oldestEpoch
+    const queues: QueueState[] = [...this.#allLanes()].map(lane => {
+      const { topic, queueId, remoteQueue, ends } = lane
+      const lastAnswerAt = remoteQueue && this.#remoteBrokers.get(remoteQueue.broker)?.lastAnswerAt
+      if (lastAnswerAt !== undefined) ends.forgetBefore(lastAnswerAt - RETENTION)
+      oldestKept = Math.min(oldestKept, ends.oldestEpoch)
+      return {
+        topic,
+        queueId,
+        marks: lane.marks(oldestEpoch),
+        remote: remoteQueue && { ...remoteQueue },
+        ends: ends.isEmpty ? undefined : ends.encode(ENDS_BYTES_MAX),
+      }
+    })
     const slot = {
       sequence,
       nextSegmentId: nextSegmentId + 1,
       nextEpoch: this.journal.epoch + 1,
+      epochs: [...this.#epochIds].filter(([epoch]) => epoch >= oldestKept),
       remoteCluster: this.#remote.name ?? '',
       waiting: this.account.queued + this.account.inGap,
       queues,
@@ -337,7 +356,9 @@ export class SourceBroker {
         link.groups = link.groups.filter(one => one !== group)
       },
       address: () => this.#remote.masterOf(name),
-      settledAnew: () => {},
+      settledAnew: () => {
+        for (const lane of this.#allLanes()) if (lane.remoteQueue?.broker === name) lane.lookAfterTail()
+      },
     })
     this.#remoteBrokers.set(name, broker)
     return broker

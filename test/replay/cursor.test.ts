@@ -15,6 +15,7 @@ function slotAt(sequence: number): Omit<Slot, 'generation'> {
     sequence,
     nextSegmentId: 3,
     nextEpoch: 2,
+    epochs: [[1, 'e1']],
     remoteCluster: 'rome',
     waiting: 1,
     queues: [
@@ -23,6 +24,7 @@ function slotAt(sequence: number): Omit<Slot, 'generation'> {
         queueId: 1,
         marks: [{ epoch: 1, mark: sequence, late: [2], done: [[sequence + 1, 2]] }],
         remote: { broker: 'rome-a', queueId: 1, end: 7 },
+        ends: { ends: [[6, 'e1', 5, '', 9, [[1, 0, 5, '1', 5, 3, 4]], 0]], earlier: 0, again: [] },
       },
     ],
     links: [{ broker: 'rome-a', groups: ['TEE_gw_1'], lastAnswerAt: 5 }],

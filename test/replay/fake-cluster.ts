@@ -97,6 +97,11 @@ export class FakeBroker {
     queue.messages = queue.messages.filter(message => message.queueOffset >= minOffset)
   }
 
+  /** The newest of a queue are gone, and their offsets will be given again. */
+  loseTail(topic: string, queueId: number, count: number): void {
+    this.queue(topic, queueId).messages.splice(-count, count)
+  }
+
   texts(topic: string, queueId: number): string[] {
     return this.queue(topic, queueId).messages.map(message => message.body.toString())
   }

@@ -13,7 +13,7 @@ const STEPS = 80
 /** Unclear answers to one message of a healthy remote: with a third it would be a dead letter. */
 const UNCLEAR_MOST = 2
 
-type Trouble = 'crashes' | 'disk faults'
+type Trouble = 'crashes' | 'disk faults' | 'a remote that loses its tail'
 
 class Flow {
   readonly #random: Random
@@ -70,6 +70,7 @@ class Flow {
     if (this.#arriving.length > 0 && random.chance(0.3)) this.#executeLate()
     if (random.chance(0.03)) remote.disconnect(environment.network)
     else if (random.chance(0.1)) remote.connect(environment.network)
+    if (this.#trouble === 'a remote that loses its tail' && random.chance(0.06)) await this.#loseTail()
     if (this.#trouble === 'disk faults' && random.chance(0.1)) this.#breakDisk()
     if (this.#trouble === 'crashes' && random.chance(0.06)) await this.#crash()
     await environment.settled()
@@ -116,6 +117,22 @@ class Flow {
       ['append', 'create', 'sync', 'overwrite'].includes(operation) && this.#random.chance(chance)
         ? new Error('bad disk')
         : undefined
+  }
+
+  /** A power cut, with asynchronous flush. What it had received and not executed is gone, too. */
+  async #loseTail(): Promise<void> {
+    const { remote, environment } = this.#scene
+    const random = this.#random
+    remote.disconnect(environment.network)
+    if (random.chance(0.3)) await this.#crash()
+    remote.disconnect(environment.network)
+    await environment.settled()
+    this.#arriving = []
+    remote.broker.lingering.clear()
+    for (const [queueId, { messages }] of remote.broker.topics.get('orders')!.entries())
+      if (messages.length > 0)
+        remote.broker.loseTail('orders', queueId, random.integer(1, Math.min(messages.length, 6)))
+    remote.connect(environment.network)
   }
 
   /** Up to three in a row. Nobody is told what became of what is out. */
@@ -233,7 +250,7 @@ class Flow {
   }
 }
 
-for (const trouble of ['crashes', 'disk faults'] as const)
+for (const trouble of ['crashes', 'disk faults', 'a remote that loses its tail'] as const)
   test(`every acked message arrives once, in its order, whatever the remote does, with ${trouble}`, async t => {
     const random = seededRandom(t)
     for (let round = 0; round < ROUNDS; round++) await Flow.run(t, random, trouble)

@@ -11,7 +11,10 @@ import {
   SysFlag,
 } from '../../codec/index.ts'
 import { Cluster } from '../../replay/cluster.ts'
-import { arrived, placeKey, stampOf } from '../../replay/settle.ts'
+import { Fold, type Foldable } from '../../replay/folded-places.ts'
+import type { KnownEnd } from '../../replay/known-ends.ts'
+import { hashOf, PlaceFlag } from '../../replay/place.ts'
+import { arrived, newestThatStands, placeKey, proofOf, stampOf, traceKey } from '../../replay/settle.ts'
 import { StoppedError } from '../../replay/stopped-error.ts'
 import { FakeEnvironment } from '../support/fake-environment.ts'
 import { FakeCluster } from './fake-cluster.ts'
@@ -46,8 +49,16 @@ function lab() {
     await environment.until('it is read', () => ended)
     return reading
   }
+  const done = async <T>(promise: Promise<T>) => {
+    promise.catch(() => {})
+    await environment.settled()
+    return promise
+  }
+  const stands = async (ends: KnownEnd[]) =>
+    (await done(newestThatStands(cluster, broker.address, 'orders', 0, ends, ORIGIN))).stands
+  const proof = (place: Foldable) => done(proofOf(cluster, broker.address, 'orders', 0, new Fold(place, place)))
   const store = (properties: Buffer) => broker.store('orders', 0, { properties })
-  return { environment, broker, read, store }
+  return { environment, broker, read, store, stands, proof }
 }
 
 test('the set of our stamps from a known end on, in whatever order they stand, and the end', async t => {
@@ -92,7 +103,7 @@ test('all is read where more stands than one answer holds, also where the beginn
 
 test('an empty queue has nothing, and its end does not go back', async t => {
   const { broker, read } = lab()
-  t.deepEqual(await read(0), { places: new Set(), unstamped: new Map(), end: 0 })
+  t.deepEqual(await read(0), { places: new Set(), unstamped: new Map(), newest: undefined, end: 0 })
   broker.expire('orders', 0, 50)
   t.is((await read(0)).end, 50)
   t.is((await read(60)).end, 60)
@@ -133,4 +144,71 @@ test('reading ends where the gateway stops', async t => {
     read(0, () => ++asked > 2),
     { instanceOf: StoppedError },
   )
+})
+
+const endAt = (remoteOffset: number, queueOffset: number, more: Partial<KnownEnd> = {}): KnownEnd => ({
+  ...{ remoteOffset, epochId: 'e1', queueOffset, trace: '', at: 0 },
+  ...more,
+})
+
+test('the newest known end that stands: by its stamp at its offset', async t => {
+  const { broker, store, stands } = lab()
+  for (let offset = 0; offset < 10; offset++) store(stamped(stamp(offset + 100)))
+  const ends = [2, 5, 8].map(offset => endAt(offset, offset + 100))
+  t.is(await stands([]), -1)
+  t.is(await stands(ends), 2)
+  t.is(broker.pulls, 1, 'where the newest stands all do')
+  broker.loseTail('orders', 0, 2)
+  t.is(await stands(ends), 1)
+  broker.loseTail('orders', 0, 3)
+  for (let offset = 5; offset < 10; offset++) store(stamped(stamp(offset + 200)))
+  t.is(await stands(ends), 0)
+  t.is(await stands(ends.map(end => ({ ...end, epochId: 'e2' }))), -1)
+})
+
+test('one that has expired, or is about to, stands', async t => {
+  const { broker, store, stands } = lab()
+  for (let offset = 0; offset < 10; offset++) store(stamped(stamp(offset)))
+  broker.expire('orders', 0, 9)
+  t.is(await stands([endAt(3, 3), endAt(8, 8)]), 1)
+  broker.intercept = request => {
+    request.answer({
+      code: 20,
+      ext: [
+        ['nextBeginOffset', 9],
+        ['minOffset', 0],
+        ['maxOffset', 10],
+      ],
+    })
+    return true
+  }
+  t.is(await stands([endAt(9, 9)]), 0)
+})
+
+test('an end without a stamp stands by its timestamp and hash, where there was no room for one', async t => {
+  const { broker, stands } = lab()
+  const properties = encodeProperties([
+    ['UNIQ_KEY', 'KEY'],
+    ['long', 'x'.repeat(32_300)],
+  ])
+  const body = Buffer.from('text')
+  broker.store('orders', 0, { bornTimestamp: 5, body, properties })
+  const trace = (bornTimestamp: number) => traceKey(bornTimestamp, hashOf(Buffer.from('KEY'), []))
+  t.is(await stands([endAt(0, 7, { trace: trace(5) })]), 0)
+  t.is(await stands([endAt(0, 7, { trace: trace(6) })]), -1)
+})
+
+test('a fold is proven by its proof: it fits, has expired, or is another', async t => {
+  const { broker, proof } = lab()
+  for (let offset = 0; offset < 5; offset++)
+    broker.store('orders', 0, { bornTimestamp: offset, properties: encodeProperties([['UNIQ_KEY', `K${offset}`]]) })
+  const place = (queueOffset: number, key = `K${queueOffset}`) => ({
+    ...{ epoch: 1, queueOffset, bornTimestamp: queueOffset, hash: hashOf(Buffer.from(key), []), placeFlags: 0 },
+  })
+  t.is(await proof(place(3)), 'fits')
+  t.is(await proof(place(3, 'another')), 'source')
+  t.is(await proof({ ...place(3), placeFlags: PlaceFlag.PAYLOAD_HASH }), 'source')
+  await t.throwsAsync(proof(place(5)), { message: /does not let the lane read/ })
+  broker.expire('orders', 0, 4)
+  t.is(await proof(place(3)), 'expired')
 })
