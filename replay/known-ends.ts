@@ -99,7 +99,7 @@ export class KnownEnds {
     return oldest
   }
 
-  /** Places that are unclear since a tail was lost, and not done anew. */
+  /** In the order in which they were sent: places that are unclear since a tail was lost, and not done anew. */
   get again(): FoldedPlaces {
     const left = new FoldedPlaces()
     for (const { fold, done } of this.#again) {
@@ -145,7 +145,8 @@ export class KnownEnds {
       unknown += this.#earlier
       this.#earlier = 0
     }
-    for (const fold of places.folds) this.#again.push({ fold, done: new Set() })
+    // Before what is unclear since an earlier loss: that was still to be sent.
+    this.#again.unshift(...places.folds.map(fold => ({ fold, done: new Set<number>() })))
     return { places, first: gone[0]?.done.count ?? 0, unknown }
   }
 

@@ -24,7 +24,7 @@ import { PlaceQueue, type QueuedPlace } from './place-queue.ts'
 import { maxOffset } from './reading.ts'
 import type { Remote } from './remote.ts'
 import type { RemoteBroker, Settled } from './remote-broker.ts'
-import { arrived, newestThatStands, type Origin, placeKey, proofOf, traceKey } from './settle.ts'
+import { arrived, newestOfAll, newestThatStands, type Origin, placeKey, proofOf, traceKey } from './settle.ts'
 import { StoppedError } from './stopped-error.ts'
 import type { Turns } from './turns.ts'
 import { WaitError } from './wait-error.ts'
@@ -75,10 +75,13 @@ export class Lane {
   #settling = 0
   /** Whether the remote may have lost its tail, though the link lives. */
   #tailInDoubt = false
+  /** It begins where it was last answered, at most. */
+  #readFrom = Number.POSITIVE_INFINITY
   /** Whether there is something to find out even with nothing to send. */
   #mustLook = false
   /** Unclear since a tail was lost, and not among the places yet: their source has to prove them first. */
   #toProve: Fold[] = []
+  readonly #proofs = new Map<Fold, 'fits' | LostCause>()
   /** Numbers for places that the journal does not have to know any more: below all of its own. */
   #againSequence = -1
   /** Places not done that came after a higher one was released, by epoch. */
@@ -274,7 +277,8 @@ export class Lane {
     const isAnew = settled.number !== this.#settling
     // The link lives, and an answer was unclear: what the broker did is done, but may not be readable yet.
     if (!isAnew && (this.#unclear || this.#tailInDoubt)) await broker.readable()
-    if (isAnew || this.#tailInDoubt) await this.#lookAfterTail(address, target)
+    if ((isAnew && (this.#unclear || !this.ends.isEmpty)) || this.#tailInDoubt)
+      await this.#lookAfterTail(address, target)
     if (this.#toProve.length > 0) await this.#prove()
     if (this.#unclear) await this.#findOut(address, target)
     this.#settling = settled.number
@@ -295,11 +299,14 @@ export class Lane {
 
   /** The remote queue; chosen once, and durable before the first message goes there. */
   async #target(): Promise<RemoteQueue> {
-    const { remote, source, sourceBroker, sourceOrdinal } = this.#context
+    const { environment, remote, source, sourceBroker, sourceOrdinal } = this.#context
     if (this.#remoteQueue === undefined) {
       const chosen = await remote.chooseQueue(source, this.topic, sourceBroker, sourceOrdinal, this.queueId)
       const address = await remote.masterFor(this.topic, chosen.broker, source, sourceBroker)
-      this.#remoteQueue = { ...chosen, end: await maxOffset(remote.cluster, address, this.topic, chosen.queueId) }
+      const end = await maxOffset(remote.cluster, address, this.topic, chosen.queueId)
+      const before = await newestOfAll(remote.cluster, address, this.topic, chosen.queueId, end)
+      if (before !== undefined) this.ends.note({ ...before, at: environment.clock.now() }, [])
+      this.#remoteQueue = { ...chosen, end }
     }
     if (!this.#remoteQueueDurable) {
       await this.#context.checkpoint()
@@ -313,39 +320,41 @@ export class Lane {
     const { account, environment, remote } = this.#context
     const { ends } = this.ends
     const { topic, queueId } = this
-    const { stands, maxOffset } = await newestThatStands(
-      remote.cluster,
-      address,
-      topic,
-      target.queueId,
-      ends,
-      this.#origin,
-    )
+    const there = await newestThatStands(remote.cluster, address, topic, target.queueId, ends, this.#origin)
+    const { stands } = there
+    // How far it was read proves nothing of a queue that may have been cut off before, and filled again.
+    if (ends.length > 0) target.end = stands < 0 ? 0 : ends[stands]!.remoteOffset + 1
+    else if ((await maxOffset(remote.cluster, address, topic, target.queueId)) < target.end) target.end = 0
+    target.end = Math.min(target.end, this.#readFrom)
+    this.#readFrom = Number.POSITIVE_INFINITY
     if (stands === ends.length - 1) return
-    const gone = ends[stands + 1]!.remoteOffset + 1 - maxOffset
+    const gone = ends[stands + 1]!.remoteOffset + 1 - there.maxOffset
     const { places, first, unknown } = this.ends.tailLostAfter(stands)
     // Of what is known by its number only, no more than was between where the queue ends now and where it is known again.
     const lost = gone < 0 ? unknown : Math.min(unknown, Math.max(0, gone - first))
     account.unclearAgain(places.count)
     account.lostAtRemote(lost)
-    this.#toProve.push(...places.folds)
+    this.#toProve.unshift(...places.folds)
     this.#unclear = true
-    target.end = stands < 0 ? 0 : ends[stands]!.remoteOffset + 1
+    if (places.count + lost === 0) return
     environment.log.error(
       { topic, queueId, messages: places.count, lost },
       'the remote has lost its tail: what was there is looked for, and sent again',
     )
   }
 
-  /** Places that are unclear again take their place at the head; what their source has lost, too, is lost. */
+  /** Places that are unclear again go first, in the order in which they were sent; what their source has lost, too, is lost. */
   async #prove(): Promise<void> {
     const { source, sourceAddress, environment } = this.#context
-    for (let fold = this.#toProve[0]; fold !== undefined; fold = this.#toProve[0]) {
-      const proof = await proofOf(source, sourceAddress(), this.topic, this.queueId, fold)
+    for (const fold of this.#toProve) {
+      if (this.#proofs.has(fold)) continue
+      this.#proofs.set(fold, await proofOf(source, sourceAddress(), this.topic, this.queueId, fold))
       if (this.#stopped) throw new StoppedError('the gateway stops')
-      this.#toProve.shift()
+    }
+    for (const fold of this.#toProve.toReversed()) {
+      const proof = this.#proofs.get(fold)!
       const { epoch } = fold
-      for (const queueOffset of fold.offsets()) {
+      for (const queueOffset of [...fold.offsets()].reverse()) {
         const isProof = queueOffset === fold.proof.queueOffset
         const place: Place = {
           sequence: --this.#againSequence,
@@ -356,10 +365,12 @@ export class Lane {
           hash: isProof ? fold.proof.hash : 0,
           placeFlags: fold.placeFlags | PlaceFlag.AGAIN,
         }
-        if (proof === 'fits') this.queue.insert(place, epoch)
+        if (proof === 'fits') this.queue.prepend(place, epoch)
         else this.#lost({ ...place, epoch }, proof)
       }
     }
+    this.#toProve = []
+    this.#proofs.clear()
   }
 
   get #origin(): Origin {
@@ -369,7 +380,7 @@ export class Lane {
 
   async #findOut(address: string, target: RemoteQueue): Promise<void> {
     const { environment, remote, account, stamper } = this.#context
-    const { places, unstamped, end, newest } = await arrived(
+    const { places, unstamped, end, ...reading } = await arrived(
       remote.cluster,
       address,
       this.topic,
@@ -379,19 +390,21 @@ export class Lane {
       () => this.#stopped,
     )
     const done: QueuedPlace[] = []
+    let { newest } = reading
     let found = 0
     let left = places.size
-    for (const count of unstamped.values()) left += count
+    for (const { length } of unstamped.values()) left += length
     for (let index = 0; index < this.queue.span && found < left; index++) {
       if (this.queue.isDone(index)) continue
       const place = this.queue.place(index)
       const { epoch, queueOffset, bornTimestamp, hash } = place
       const isStamped = places.has(placeKey(stamper.epochId(epoch), queueOffset))
       if (!isStamped) {
-        const key = traceKey(bornTimestamp, hash)
-        const count = unstamped.get(key) ?? 0
-        if (count === 0) continue
-        unstamped.set(key, count - 1)
+        const trace = traceKey(bornTimestamp, hash)
+        const remoteOffset = unstamped.get(trace)?.shift()
+        if (remoteOffset === undefined) continue
+        if (newest === undefined || newest.remoteOffset < remoteOffset)
+          newest = { remoteOffset, epochId: stamper.epochId(epoch), queueOffset, trace }
         account.totals.unstamped++
       }
       found++
@@ -400,7 +413,7 @@ export class Lane {
       this.#done(index)
     }
     this.queue.trim()
-    if (newest !== undefined) this.ends.note({ ...newest, trace: '', at: environment.clock.now() }, done)
+    if (newest !== undefined) this.ends.note({ ...newest, at: environment.clock.now() }, done)
     this.#fewerInParts(found)
     this.#unclear = false
     target.end = end
@@ -518,6 +531,7 @@ export class Lane {
       // The topic was made anew there, or its tail is gone.
       this.#unclear = true
       this.#tailInDoubt = true
+      this.#readFrom = first
       return
     }
     let left = messages.length

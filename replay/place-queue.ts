@@ -37,18 +37,19 @@ export class PlaceQueue {
     const at = position % CHUNK
     if (position === this.#chunks.length * CHUNK) this.#chunks.push(new Chunk())
     const chunk = this.#chunks[this.#chunks.length - 1]!
-    const { numbers } = chunk
-    const from = at * NUMBERS
-    numbers[from] = place.sequence
-    numbers[from + 1] = place.queueOffset
-    numbers[from + 2] = place.commitLogOffset
-    numbers[from + 3] = place.bornTimestamp
-    numbers[from + 4] = place.ackedAt
-    numbers[from + 5] = epoch
-    chunk.hashes[at] = place.hash
-    chunk.flags[at] = place.placeFlags
-    chunk.done[at] = 0
+    write(chunk, at, place, epoch)
     if (body !== undefined) setBody(chunk, at, body)
+    this.span++
+    this.count++
+  }
+
+  /** In front of all others, without a body. Indexes change with it. */
+  prepend(place: Place, epoch: number): void {
+    if (this.#head === 0) {
+      this.#chunks.unshift(new Chunk())
+      this.#head = CHUNK
+    }
+    write(this.#chunks[0]!, --this.#head, place, epoch)
     this.span++
     this.count++
   }
@@ -148,17 +149,26 @@ export class PlaceQueue {
     swap(one.chunk.hashes, one.at, other.chunk.hashes, other.at)
     swap(one.chunk.flags, one.at, other.chunk.flags, other.at)
     swap(one.chunk.done, one.at, other.chunk.done, other.at)
-    const body = one.chunk.bodies?.[one.at]
-    const otherBody = other.chunk.bodies?.[other.at]
-    if (body === otherBody) return
-    setBody(one.chunk, one.at, otherBody)
-    setBody(other.chunk, other.at, body)
   }
 
   #entry(index: number): { chunk: Chunk; at: number } {
     const position = this.#head + index
     return { chunk: this.#chunks[Math.floor(position / CHUNK)]!, at: position % CHUNK }
   }
+}
+
+function write(chunk: Chunk, at: number, place: Place, epoch: number): void {
+  const { numbers } = chunk
+  const from = at * NUMBERS
+  numbers[from] = place.sequence
+  numbers[from + 1] = place.queueOffset
+  numbers[from + 2] = place.commitLogOffset
+  numbers[from + 3] = place.bornTimestamp
+  numbers[from + 4] = place.ackedAt
+  numbers[from + 5] = epoch
+  chunk.hashes[at] = place.hash
+  chunk.flags[at] = place.placeFlags
+  chunk.done[at] = 0
 }
 
 type Column = Float64Array | Uint32Array | Uint8Array
@@ -169,7 +179,7 @@ function swap(column: Column, at: number, other: Column, otherAt: number): void 
   other[otherAt] = value
 }
 
-function setBody(chunk: Chunk, at: number, body: Body | undefined): void {
+function setBody(chunk: Chunk, at: number, body: Body): void {
   chunk.bodies ??= new Array(CHUNK)
   chunk.bodies[at] = body
 }

@@ -58,14 +58,20 @@ const MARKER_TIMEOUT = 1_000
 const MARKER_MOST = 60_000
 const READABLE_POLL = 20
 
+/** Links of earlier processes. */
+export interface EarlierLinks {
+  /** Their groups, as far as it is not proven that they are gone; undefined: there may be some that nobody knows. */
+  groups: readonly string[] | undefined
+  /** When the broker last answered. */
+  lastAnswerAt: number | undefined
+}
+
 export interface RemoteBrokerOptions {
   name: string
   gatewayId: string
   topicSync: 'create' | 'off'
-  /** Groups of links of earlier processes; undefined: there may be some that nobody knows. */
-  earlierGroups: readonly string[] | undefined
-  /** When the broker last answered an earlier process. */
-  lastAnswerAt: number | undefined
+  /** Undefined: no earlier process ever sent anything there. */
+  earlier: EarlierLinks | undefined
   /** Resolves when the group is on the disk. */
   rememberGroup(group: string): Promise<void>
   forgetGroup(group: string): void
@@ -105,7 +111,7 @@ export class RemoteBroker {
   readonly #earlier: Set<string>
   /** Whether there may be other earlier links. */
   #unknownEarlier: boolean
-  /** Whether anything was ever sent there. */
+  /** Whether anything was ever sent there: each new link has to find out what became of it. */
   #owed: boolean
   #lastAnswerAt: number | undefined
   /** When the broker last answered before the link ended, until it is settled again. */
@@ -130,11 +136,13 @@ export class RemoteBroker {
     this.#environment = environment
     this.#options = options
     this.name = options.name
-    this.#earlier = new Set(options.earlierGroups)
-    this.#unknownEarlier = options.earlierGroups === undefined
-    this.#owed = this.#unknownEarlier || this.#earlier.size > 0
-    this.#lastAnswerAt = options.lastAnswerAt
-    this.#outageSince = this.#owed ? (options.lastAnswerAt ?? Number.NEGATIVE_INFINITY) : undefined
+    const { earlier } = options
+    this.#earlier = new Set(earlier?.groups)
+    this.#unknownEarlier = earlier !== undefined && earlier.groups === undefined
+    // Also where all groups are gone: what they brought may be under way still.
+    this.#owed = earlier !== undefined
+    this.#lastAnswerAt = earlier?.lastAnswerAt
+    this.#outageSince = earlier && (earlier.lastAnswerAt ?? Number.NEGATIVE_INFINITY)
   }
 
   get isUp(): boolean {

@@ -39,12 +39,12 @@ export function placeKey(epochId: string, queueOffset: number): string {
 export interface Arrived {
   /** Places of the origin. */
   places: Set<string>
-  /** Messages without any stamp and without room for one, as `traceKey` has them, and how many of each. */
-  unstamped: Map<string, number>
+  /** Messages without any stamp and without room for one, as `traceKey` has them, and where they stand. */
+  unstamped: Map<string, number[]>
   /** Where the reading ended. */
   end: number
   /** The last of them with a stamp, where there is one. */
-  newest: Pick<KnownEnd, 'remoteOffset' | 'epochId' | 'queueOffset'> | undefined
+  newest: Omit<KnownEnd, 'at'> | undefined
 }
 
 /** What a message without room for a stamp is known by. */
@@ -63,7 +63,7 @@ export async function arrived(
   isStopped: () => boolean,
 ): Promise<Arrived> {
   const places = new Set<string>()
-  const unstamped = new Map<string, number>()
+  const unstamped = new Map<string, number[]>()
   let newest: Arrived['newest']
   let end = from
   let last: number | undefined
@@ -76,8 +76,11 @@ export async function arrived(
       const stamp = stampOf(message)
       if (stamp !== undefined && isFrom(stamp, origin)) {
         places.add(placeKey(stamp.epoch, stamp.queueOffset))
-        newest = { remoteOffset: message.queueOffset, epochId: stamp.epoch, queueOffset: stamp.queueOffset }
-      } else for (const trace of tracesOf(message)) unstamped.set(trace, (unstamped.get(trace) ?? 0) + 1)
+        const { epoch: epochId, queueOffset } = stamp
+        newest = { remoteOffset: message.queueOffset, epochId, queueOffset, trace: '' }
+      } else
+        for (const trace of tracesOf(message))
+          unstamped.set(trace, [...(unstamped.get(trace) ?? []), message.queueOffset])
     }
     if (messages.length === 0 && (nextOffset <= end || nextOffset >= maxOffset))
       return { places, unstamped, newest, end: Math.max(end, Math.min(nextOffset, maxOffset)) }
@@ -141,7 +144,30 @@ function isFrom(stamp: OriginStamp, origin: Origin): boolean {
   return stamp.gateway === origin.gateway && stamp.broker === origin.broker && stamp.queueId === origin.queueId
 }
 
+/**
+ * The newest message of a remote queue that can be read, whoever's it is: while nothing of ours is known to be there, it
+ * shows whether the queue's tail was lost. Undefined where there is none.
+ */
+export async function newestOfAll(
+  cluster: Asked,
+  address: string,
+  topic: string,
+  queueId: number,
+  maxOffset: number,
+): Promise<Omit<KnownEnd, 'at'> | undefined> {
+  const remoteOffset = maxOffset - 1
+  if (remoteOffset < 0) return undefined
+  const { messages } = await pull(cluster, address, topic, queueId, remoteOffset)
+  const there = messages.flatMap(unpacked).find(({ queueOffset }) => queueOffset === remoteOffset)
+  return there && { remoteOffset, epochId: '', queueOffset: -1, trace: traceOfAny(there) }
+}
+
+function traceOfAny({ bornTimestamp, storeTimestamp, body }: StoredMessage): string {
+  return `any:${storeTimestamp}:${traceKey(bornTimestamp, hashOf(undefined, [body]))}`
+}
+
 function isThatOf(end: KnownEnd, message: StoredMessage, origin: Origin): boolean {
+  if (end.trace.startsWith('any:')) return traceOfAny(message) === end.trace
   if (end.trace !== '') return tracesOf(message).includes(end.trace)
   const stamp = stampOf(message)
   return (

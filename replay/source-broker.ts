@@ -345,11 +345,9 @@ export class SourceBroker {
       name,
       gatewayId: this.options.gatewayId,
       topicSync: this.#remote.topicSync,
-      earlierGroups: this.#unknownLinks ? undefined : (earlier?.groups ?? []),
-      lastAnswerAt: link.lastAnswerAt,
+      earlier: this.#unknownLinks ? { groups: undefined, lastAnswerAt: undefined } : earlier,
       rememberGroup: async group => {
-        if (link.groups.includes(group)) return
-        link.groups.push(group)
+        if (!link.groups.includes(group)) link.groups.push(group)
         await this.checkpoint()
       },
       forgetGroup: group => {

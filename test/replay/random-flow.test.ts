@@ -121,10 +121,11 @@ class Flow {
 
   /** A power cut, with asynchronous flush. What it had received and not executed is gone, too. */
   async #loseTail(): Promise<void> {
-    const { remote, environment } = this.#scene
+    const { remote } = this.#scene
     const random = this.#random
-    remote.disconnect(environment.network)
+    remote.disconnect(this.#scene.environment.network)
     if (random.chance(0.3)) await this.#crash()
+    const { environment } = this.#scene
     remote.disconnect(environment.network)
     await environment.settled()
     this.#arriving = []

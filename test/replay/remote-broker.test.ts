@@ -30,13 +30,12 @@ class Lab {
       this.saw(request)
       return false
     }
-    this.groups.push(...(options.earlierGroups ?? []))
+    this.groups.push(...(options.earlier?.groups ?? []))
     this.remote = new RemoteBroker(environment, {
       name: 'rome-a',
       gatewayId: 'gw',
       topicSync: 'create',
-      earlierGroups: [],
-      lastAnswerAt: undefined,
+      earlier: undefined,
       rememberGroup: async group => {
         if (!this.groups.includes(group)) this.groups.push(group)
       },
@@ -183,7 +182,7 @@ test('after a link ended: the old one is gone, what it brought is executed, what
 })
 
 test('groups of earlier processes are asked for at a start, and forgotten when they are gone', async t => {
-  const lab = new Lab({ earlierGroups: ['TEE_gw_1', 'TEE_gw_2'] })
+  const lab = new Lab({ earlier: { groups: ['TEE_gw_1', 'TEE_gw_2'], lastAnswerAt: 0 } })
   lab.broker.lingering.add('TEE_gw_2')
   const ready = lab.remote.ready(lab.broker.address)
   await lab.environment.pass(2_000)
@@ -192,6 +191,13 @@ test('groups of earlier processes are asked for at a start, and forgotten when t
   lab.broker.lingering.clear()
   await lab.end(ready)
   t.is(lab.groups.length, 1)
+})
+
+test('where all groups of earlier processes are gone, what they brought is waited for all the same', async t => {
+  const lab = new Lab({ earlier: { groups: [], lastAnswerAt: 0 } })
+  const { ms } = await lab.ready()
+  t.true(ms >= 1_000, `${ms} ms`)
+  t.true(lab.came.includes('marker'))
 })
 
 test('all lanes share one settling, and each settling has a number of its own', async t => {
@@ -246,7 +252,7 @@ for (const [title, outage, least, most] of [
   })
 
 test('where it is not known which links there were it is waited 120 s', async t => {
-  const lab = new Lab({ earlierGroups: undefined })
+  const lab = new Lab({ earlier: { groups: undefined, lastAnswerAt: undefined } })
   const { ms } = await lab.ready()
   t.true(ms >= 121_000 && ms < 125_000, `${ms} ms`)
   await lab.cut()
