@@ -63,6 +63,7 @@ export class Gateway {
       bornTimestampTolerance: config.bornTimestampTolerance,
       sendGiveUpTimeout: config.sendGiveUpTimeout,
       topicSync: config.topicSync,
+      remoteBrokerAway: config.remoteBrokerAway,
     })
     const isClusterName = (name: string) =>
       this.#brokers.table.entries.some(({ broker, cluster }) => broker === name || cluster === name)

@@ -150,6 +150,12 @@ export class KnownEnds {
     return { places, first: gone[0]?.done.count ?? 0, unknown }
   }
 
+  /** The lane goes to another queue: what is known of the old one's end says nothing there. */
+  forgetAll(): void {
+    for (const { done, unknown } of this.#kept) this.#earlier += done.count + unknown
+    this.#kept = []
+  }
+
   /** Drops what is older than this. The newest stays. */
   forgetBefore(at: number): void {
     while (this.#kept.length > 1 && this.#kept[1]!.end.at < at) {

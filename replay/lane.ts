@@ -11,7 +11,7 @@ import { meaningOf } from './answer.ts'
 import { Backoff } from './backoff.ts'
 import { bytesInBatch, encodeRequest, fits, type Outgoing, type Stamper, stamp } from './batcher.ts'
 import type { Body, BodyMemory } from './body.ts'
-import type { Cluster } from './cluster.ts'
+import { type Cluster, RefusedError } from './cluster.ts'
 import type { QueueMark, RemoteQueue } from './cursor.ts'
 import type { DeadLetters } from './dead-letters.ts'
 import type { Environment } from './environment.ts'
@@ -22,13 +22,15 @@ import { LinkError } from './link.ts'
 import { type Place, PlaceFlag } from './place.ts'
 import { PlaceQueue, type QueuedPlace } from './place-queue.ts'
 import { maxOffset } from './reading.ts'
-import type { Remote } from './remote.ts'
+import { AwayError, type Remote } from './remote.ts'
 import type { RemoteBroker, Settled } from './remote-broker.ts'
 import { arrived, newestOfAll, newestThatStands, type Origin, placeKey, proofOf, traceKey } from './settle.ts'
 import { StoppedError } from './stopped-error.ts'
 import type { Turns } from './turns.ts'
 import { WaitError } from './wait-error.ts'
 
+/** Milliseconds after which a lane goes to another broker, where that is wanted. */
+const AWAY_MOST = 60_000
 /** Milliseconds between two tries, at most. */
 const RETRY_MOST = 1_000
 /** Tries of one request that was answered with an unclear code, while its broker stored others. */
@@ -77,6 +79,7 @@ export class Lane {
   #tailInDoubt = false
   /** It begins where it was last answered, at most. */
   #readFrom = Number.POSITIVE_INFINITY
+  #awaySince: number | undefined
   /** Whether there is something to find out even with nothing to send. */
   #mustLook = false
   /** Unclear since a tail was lost, and not among the places yet: their source has to prove them first. */
@@ -271,16 +274,19 @@ export class Lane {
   async #step(): Promise<void> {
     const { remote, source, sourceBroker } = this.#context
     const target = await this.#target()
-    const address = await remote.masterFor(this.topic, target.broker, source, sourceBroker)
+    const address = await remote
+      .masterFor(this.topic, target.broker, source, sourceBroker)
+      .catch(error => this.#away(error, target))
+    this.#awaySince = undefined
     const broker = this.#context.remoteBroker(target.broker)
     const settled = await broker.ready(address)
-    const isAnew = settled.number !== this.#settling
-    // The link lives, and an answer was unclear: what the broker did is done, but may not be readable yet.
-    if (!isAnew && (this.#unclear || this.#tailInDoubt)) await broker.readable()
-    if ((isAnew && (this.#unclear || !this.ends.isEmpty)) || this.#tailInDoubt)
-      await this.#lookAfterTail(address, target)
-    if (this.#toProve.length > 0) await this.#prove()
-    if (this.#unclear) await this.#findOut(address, target)
+    const isThere = await remote.hasQueue(this.topic, target, source, sourceBroker)
+    await this.#lookAt(broker, settled, target).catch(error => {
+      // What stands in a queue that nobody can read any more will be read by nobody.
+      if (isThere || !(error instanceof RefusedError)) throw error
+      this.#unclear = false
+    })
+    if (!isThere) return this.#leave(target, 'the remote queue is gone')
     this.#settling = settled.number
     this.#tailInDoubt = false
     this.#mustLook = false
@@ -295,6 +301,39 @@ export class Lane {
     if (this.#stopped) return
     if (messages.length > 0) await this.#send(broker, settled, messages, target)
     else if (this.queue.count > 0) await filling
+  }
+
+  /** What of ours the remote queue has. */
+  async #lookAt(broker: RemoteBroker, settled: Settled, target: RemoteQueue): Promise<void> {
+    const isAnew = settled.number !== this.#settling
+    // The link lives, and an answer was unclear: what the broker did is done, but may not be readable yet.
+    if (!isAnew && (this.#unclear || this.#tailInDoubt)) await broker.readable()
+    if ((isAnew && (this.#unclear || !this.ends.isEmpty)) || this.#tailInDoubt)
+      await this.#lookAfterTail(settled.address, target)
+    if (this.#toProve.length > 0) await this.#prove()
+    if (this.#unclear) await this.#findOut(settled.address, target)
+  }
+
+  /** Its broker is away. It is waited for, or, where that is wanted, and nothing of ours may have arrived there, left. */
+  #away(error: Error, target: RemoteQueue): never {
+    const { environment, remote } = this.#context
+    if (error instanceof AwayError && remote.options.remoteBrokerAway === 'reroute' && !this.#unclear) {
+      this.#awaySince ??= environment.clock.now()
+      if (environment.clock.now() - this.#awaySince >= AWAY_MOST) this.#leave(target, error.message)
+    }
+    throw error
+  }
+
+  /** The next step chooses a queue anew. */
+  #leave({ broker, queueId: remoteQueueId }: RemoteQueue, reason: string): void {
+    const { topic, queueId } = this
+    this.#context.environment.log.warn({ topic, queueId, broker, remoteQueueId, reason }, 'lane goes to another queue')
+    this.#context.remote.forgetRoute(topic)
+    this.ends.forgetAll()
+    this.#remoteQueue = undefined
+    this.#remoteQueueDurable = false
+    this.#settling = 0
+    this.#awaySince = undefined
   }
 
   /** The remote queue; chosen once, and durable before the first message goes there. */
@@ -475,7 +514,6 @@ export class Lane {
     switch (meaningOf(code, remark)) {
       case 'stored':
         remote.stored.set(target.broker, (remote.stored.get(target.broker) ?? 0) + 1)
-        if (messages[0]!.stamp === '') account.totals.unstamped++
         return this.#stored(messages, answer.head)
       case 'dead':
         if (messages.length === 1) return this.#deadLetter(messages[0]!, refusal)
@@ -527,11 +565,11 @@ export class Lane {
     const { account, environment, stamper } = this.#context
     const target = this.#remoteQueue!
     const first = readSendAnswer(answer)?.queueOffset
-    if (first !== undefined && first < target.end) {
-      // The topic was made anew there, or its tail is gone.
+    if (first === undefined || first < target.end) {
+      // The topic was made anew there, or its tail is gone; or it is not said where it is.
       this.#unclear = true
       this.#tailInDoubt = true
-      this.#readFrom = first
+      this.#readFrom = first ?? Number.POSITIVE_INFINITY
       return
     }
     let left = messages.length
@@ -543,7 +581,6 @@ export class Lane {
     }
     this.queue.trim()
     this.#fewerInParts(messages.length)
-    if (first === undefined) return
     target.end = first + messages.length
     const { place, stamp } = messages.at(-1)!
     const end = {
@@ -553,7 +590,10 @@ export class Lane {
       trace: stamp === '' ? traceKey(place.bornTimestamp, place.hash) : '',
       at: environment.clock.now(),
     }
-    if (stamp === '') place.placeFlags |= PlaceFlag.UNSTAMPED
+    if (stamp === '') {
+      place.placeFlags |= PlaceFlag.UNSTAMPED
+      account.totals.unstamped++
+    }
     this.ends.note(
       end,
       messages.map(message => message.place),

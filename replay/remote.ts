@@ -16,6 +16,14 @@ const ROUTE_AGE = 30_000
 export interface RemoteOptions {
   nameServers: readonly Address[]
   topicSync: 'create' | 'off'
+  /** A lane whose broker is away waits for it, as order demands, or after a time goes to another queue. */
+  remoteBrokerAway: 'wait' | 'reroute'
+}
+
+export class AwayError extends WaitError {
+  constructor(broker: string) {
+    super(`the remote's broker ${broker} is away`)
+  }
 }
 
 export class Remote {
@@ -35,8 +43,8 @@ export class Remote {
     this.cluster = new Cluster(environment, options.nameServers)
   }
 
-  get topicSync(): 'create' | 'off' {
-    return this.#options.topicSync
+  get options(): Readonly<RemoteOptions> {
+    return this.#options
   }
 
   /** The cluster's name, once it was reached or the cursor told it. */
@@ -81,16 +89,27 @@ export class Remote {
     const address = this.#masters.get(broker)
     if (address === undefined || masterOf(route, broker) === undefined) {
       this.forgetRoute(topic)
-      throw new WaitError(`the remote's broker ${broker} is away`)
+      throw new AwayError(broker)
     }
     return address
+  }
+
+  /** Whether a broker that is there has a queue to be written to. Throws as `masterFor`. */
+  async hasQueue(
+    topic: string,
+    { broker, queueId }: Pick<RemoteQueue, 'broker' | 'queueId'>,
+    source: Cluster,
+    sourceBroker: string,
+  ): Promise<boolean> {
+    const route = await this.#route(topic, source, sourceBroker)
+    return route.queues.some(queue => queue.broker === broker && queueId < queue.writeQueues)
   }
 
   /** The address of a remote broker's master now. Throws WaitError where it has none. */
   async masterOf(broker: string): Promise<string> {
     this.#learnMasters(await this.cluster.brokers())
     const address = this.#masters.get(broker)
-    if (address === undefined) throw new WaitError(`the remote's broker ${broker} is away`)
+    if (address === undefined) throw new AwayError(broker)
     return address
   }
 

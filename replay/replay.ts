@@ -18,6 +18,7 @@ export interface ReplayOptions {
   bornTimestampTolerance: number
   sendGiveUpTimeout: number
   topicSync: 'create' | 'off'
+  remoteBrokerAway: 'wait' | 'reroute'
 }
 
 export class Replay {
@@ -34,7 +35,8 @@ export class Replay {
     this.#environment = environment
     this.#options = options
     this.source = new Cluster(environment, options.source)
-    this.remote = new Remote(environment, { nameServers: options.remote, topicSync: options.topicSync })
+    const { remote, topicSync, remoteBrokerAway } = options
+    this.remote = new Remote(environment, { nameServers: remote, topicSync, remoteBrokerAway })
     this.memory = new BodyMemory(options.bodyMemory)
   }
 

@@ -344,7 +344,7 @@ export class SourceBroker {
     const broker = new RemoteBroker(this.#environment, {
       name,
       gatewayId: this.options.gatewayId,
-      topicSync: this.#remote.topicSync,
+      topicSync: this.#remote.options.topicSync,
       earlier: this.#unknownLinks ? { groups: undefined, lastAnswerAt: undefined } : earlier,
       rememberGroup: async group => {
         if (!link.groups.includes(group)) link.groups.push(group)

@@ -118,6 +118,8 @@ export class FakeBroker {
     const { code, ext } = decodeHeader(request.head)
     const topic = ext.get('topic') ?? ''
     const queueId = Number(ext.get('queueId'))
+    if (code === RequestCode.PULL_MESSAGE && queueId >= (this.topics.get(topic)?.length ?? 0))
+      return request.answer({ code: ResponseCode.INVALID_PARAMETER, remark: `queueId[${queueId}] is illegal` })
     switch (code) {
       case RequestCode.SEND_MESSAGE_V2:
       case RequestCode.SEND_BATCH_MESSAGE:
@@ -192,6 +194,7 @@ export class FakeBroker {
         }),
     }
     if (!this.topics.has(topic)) return request.answer({ code: ResponseCode.TOPIC_NOT_EXIST })
+    if (queueId >= this.topics.get(topic)!.length) return request.answer({ code: ResponseCode.INVALID_PARAMETER })
     if (topic === MARKER_TOPIC) return this.onMarker(send)
     this.sends.push(send)
     this.onSend(send)
@@ -234,6 +237,10 @@ export class FakeCluster {
   readonly brokers: FakeBroker[]
   attributes: Record<string, string> = {}
   perm = 6
+  /** Fewer than there are to be read. */
+  writeQueuesMax = Number.POSITIVE_INFINITY
+  /** Brokers that its name server does not know. */
+  readonly away = new Set<FakeBroker>()
   /** Topics that were made by request. */
   readonly made: { broker: string; ext: Record<string, string> }[] = []
 
@@ -272,14 +279,16 @@ export class FakeCluster {
       brokerAddrs: { 0: broker.address },
     })
     if (code === RequestCode.GET_BROKER_CLUSTER_INFO) {
-      const brokerAddrTable = Object.fromEntries(this.brokers.map(broker => [broker.name, data(broker)]))
+      const here = this.brokers.filter(broker => !this.away.has(broker))
+      const brokerAddrTable = Object.fromEntries(here.map(broker => [broker.name, data(broker)]))
       return request.answer({ body: Buffer.from(JSON.stringify({ brokerAddrTable })) })
     }
-    const having = this.brokers.filter(broker => broker.topics.has(ext.get('topic') ?? ''))
+    const having = this.brokers.filter(broker => broker.topics.has(ext.get('topic') ?? '') && !this.away.has(broker))
     if (having.length === 0) return request.answer({ code: ResponseCode.TOPIC_NOT_EXIST })
     const queueDatas = having.map(broker => {
       const queues = broker.topics.get(ext.get('topic') ?? '')!.length
-      return { brokerName: broker.name, readQueueNums: queues, writeQueueNums: queues, perm: this.perm }
+      const writeQueueNums = Math.min(queues, this.writeQueuesMax)
+      return { brokerName: broker.name, readQueueNums: queues, writeQueueNums, perm: this.perm }
     })
     request.answer({ body: Buffer.from(JSON.stringify({ brokerDatas: having.map(data), queueDatas })) })
   }

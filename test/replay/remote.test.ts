@@ -16,7 +16,7 @@ function lab({ remoteBrokers = 1, topicSync = 'create' as RemoteOptions['topicSy
   paris.connect(environment.network)
   rome.connect(environment.network)
   const source = new Cluster(environment, [paris.nameServer])
-  const remote = new Remote(environment, { nameServers: [rome.nameServer], topicSync })
+  const remote = new Remote(environment, { nameServers: [rome.nameServer], topicSync, remoteBrokerAway: 'wait' })
   const choose = async (queueId: number, ordinal = 0) => {
     const chosen = remote.chooseQueue(source, 'orders', 'paris-a', ordinal, queueId)
     chosen.catch(() => {})

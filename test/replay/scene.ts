@@ -22,11 +22,13 @@ export interface SceneOptions {
   remoteQueues?: number
   bodyMemory?: number
   random?: Random
+  remoteBrokers?: number
+  remoteBrokerAway?: 'wait' | 'reroute'
 }
 
 export class Scene {
   readonly source = new FakeCluster('paris')
-  readonly remote = new FakeCluster('rome')
+  readonly remote: FakeCluster
   readonly relayed: string[] = []
   /** Called when an ack is relayed. */
   onRelay: () => void = () => {}
@@ -37,6 +39,7 @@ export class Scene {
 
   private constructor(options: SceneOptions) {
     this.#options = options
+    this.remote = new FakeCluster('rome', options.remoteBrokers)
     this.environment = new FakeEnvironment(options.random)
     this.source.makeTopic(TOPIC, options.sourceQueues ?? 2)
     this.remote.makeTopic(TOPIC, options.remoteQueues ?? 2)
@@ -120,6 +123,7 @@ export class Scene {
       bornTimestampTolerance: 1_000,
       sendGiveUpTimeout: 10_000,
       topicSync: 'create',
+      remoteBrokerAway: this.#options.remoteBrokerAway ?? 'wait',
     })
     await this.replay.open()
     this.broker = await this.replay.broker('paris-a', 'paris', 0, source.broker.address)
