@@ -15,17 +15,16 @@ import { type Cluster, RefusedError } from './cluster.ts'
 import type { QueueMark, RemoteQueue } from './cursor.ts'
 import type { DeadLetters } from './dead-letters.ts'
 import type { Environment } from './environment.ts'
-import type { Fold } from './folded-places.ts'
 import { GapFiller } from './gap-filler.ts'
-import { type EncodedKnownEnds, KnownEnds } from './known-ends.ts'
+import type { EncodedKnownEnds } from './known-ends.ts'
 import { LinkError } from './link.ts'
 import { type Place, PlaceFlag } from './place.ts'
 import { PlaceQueue, type QueuedPlace } from './place-queue.ts'
 import { maxOffset } from './reading.ts'
 import { AwayError, type Remote } from './remote.ts'
 import type { RemoteBroker, Settled } from './remote-broker.ts'
-import { arrived, newestOfAll, newestThatStands, type Origin, placeKey, proofOf, traceKey } from './settle.ts'
-import { StoppedError } from './stopped-error.ts'
+import { RemoteTail } from './remote-tail.ts'
+import { newestOfAll, traceKey } from './settle.ts'
 import type { Turns } from './turns.ts'
 import { WaitError } from './wait-error.ts'
 
@@ -62,7 +61,7 @@ export class Lane {
   readonly topic: string
   readonly queueId: number
   readonly queue = new PlaceQueue()
-  ends = new KnownEnds()
+  readonly tail: RemoteTail
   /** Offsets below this were released. */
   releasedEnd = 0
   readonly #context: LaneContext
@@ -71,22 +70,7 @@ export class Lane {
   readonly #backoff: Backoff
   #remoteQueue: RemoteQueue | undefined
   #remoteQueueDurable = false
-  /** Whether messages of the queue may be at the remote without our knowing. */
-  #unclear = false
-  /** The settling of its remote broker that this lane knows of. */
-  #settling = 0
-  /** Whether the remote may have lost its tail, though the link lives. */
-  #tailInDoubt = false
-  /** It begins where it was last answered, at most. */
-  #readFrom = Number.POSITIVE_INFINITY
   #awaySince: number | undefined
-  /** Whether there is something to find out even with nothing to send. */
-  #mustLook = false
-  /** Unclear since a tail was lost, and not among the places yet: their source has to prove them first. */
-  #toProve: Fold[] = []
-  readonly #proofs = new Map<Fold, 'fits' | LostCause>()
-  /** Numbers for places that the journal does not have to know any more: below all of its own. */
-  #againSequence = -1
   /** Places not done that came after a higher one was released, by epoch. */
   readonly #late = new Map<number, Set<number>>()
   /** Offset behind the highest done place, by epoch. */
@@ -114,6 +98,11 @@ export class Lane {
     this.#remoteQueueDurable = remoteQueue !== undefined
     this.#stamper = { ...context.stamper, queueId }
     this.#backoff = new Backoff(RETRY_MOST, context.environment.random)
+    this.tail = new RemoteTail(context, topic, queueId, this.queue, {
+      isStopped: () => this.#stopped,
+      done: index => this.#done(index),
+      lost: (place, cause) => this.#lost(place, cause),
+    })
     this.#gaps = new GapFiller(
       context.environment.clock,
       { cluster: context.source, topic, queueId, address: context.sourceAddress, turns: context.turns },
@@ -158,16 +147,12 @@ export class Lane {
 
   /** What was known of the remote queue before this start; returns how many places are unclear since it lost its tail. */
   restoreEnds(encoded: EncodedKnownEnds): number {
-    this.ends = KnownEnds.decode(encoded)
-    const { again } = this.ends
-    this.#toProve = [...again.folds]
-    return again.count
+    return this.tail.restore(encoded)
   }
 
   /** The remote broker was settled anew: what is known to be there may be gone. */
   lookAfterTail(): void {
-    if (this.ends.isEmpty) return
-    this.#mustLook = true
+    this.tail.lookAgain()
     this.#wake()
   }
 
@@ -179,8 +164,8 @@ export class Lane {
 
   /** Places from before this start may have been sent. */
   start(mayHaveBeenSent: boolean): void {
-    this.#unclear = mayHaveBeenSent && this.#remoteQueue !== undefined
-    this.#mustLook = !this.ends.isEmpty
+    this.tail.isUnclear = mayHaveBeenSent && this.#remoteQueue !== undefined
+    this.tail.lookAgain()
     this.#running = this.#run()
   }
 
@@ -248,7 +233,7 @@ export class Lane {
   async #run(): Promise<void> {
     while (!this.#stopped) {
       this.queue.trim()
-      if (this.queue.count === 0 && !this.#mustLook) {
+      if (this.queue.count === 0 && !this.tail.mustLook) {
         await new Promise<void>(resolve => {
           this.#wake = resolve
         })
@@ -281,15 +266,13 @@ export class Lane {
     const broker = this.#context.remoteBroker(target.broker)
     const settled = await broker.ready(address)
     const isThere = await remote.hasQueue(this.topic, target, source, sourceBroker)
-    await this.#lookAt(broker, settled, target).catch(error => {
+    try {
+      this.#fewerInParts(await this.tail.look(broker, settled, target))
+    } catch (error) {
       // What stands in a queue that nobody can read any more will be read by nobody.
       if (isThere || !(error instanceof RefusedError)) throw error
-      this.#unclear = false
-    })
+    }
     if (!isThere) return this.#leave(target, 'the remote queue is gone')
-    this.#settling = settled.number
-    this.#tailInDoubt = false
-    this.#mustLook = false
     if (this.queue.count === 0) return
     const filling = this.#gaps.fill()
     const messages = this.#gather()
@@ -303,21 +286,10 @@ export class Lane {
     else if (this.queue.count > 0) await filling
   }
 
-  /** What of ours the remote queue has. */
-  async #lookAt(broker: RemoteBroker, settled: Settled, target: RemoteQueue): Promise<void> {
-    const isAnew = settled.number !== this.#settling
-    // The link lives, and an answer was unclear: what the broker did is done, but may not be readable yet.
-    if (!isAnew && (this.#unclear || this.#tailInDoubt)) await broker.readable()
-    if ((isAnew && (this.#unclear || !this.ends.isEmpty)) || this.#tailInDoubt)
-      await this.#lookAfterTail(settled.address, target)
-    if (this.#toProve.length > 0) await this.#prove()
-    if (this.#unclear) await this.#findOut(settled.address, target)
-  }
-
   /** Its broker is away. It is waited for, or, where that is wanted, and nothing of ours may have arrived there, left. */
   #away(error: Error, target: RemoteQueue): never {
     const { environment, remote } = this.#context
-    if (error instanceof AwayError && remote.options.remoteBrokerAway === 'reroute' && !this.#unclear) {
+    if (error instanceof AwayError && remote.options.remoteBrokerAway === 'reroute' && !this.tail.isUnclear) {
       this.#awaySince ??= environment.clock.now()
       if (environment.clock.now() - this.#awaySince >= AWAY_MOST) this.#leave(target, error.message)
     }
@@ -329,10 +301,9 @@ export class Lane {
     const { topic, queueId } = this
     this.#context.environment.log.warn({ topic, queueId, broker, remoteQueueId, reason }, 'lane goes to another queue')
     this.#context.remote.forgetRoute(topic)
-    this.ends.forgetAll()
+    this.tail.leave()
     this.#remoteQueue = undefined
     this.#remoteQueueDurable = false
-    this.#settling = 0
     this.#awaySince = undefined
   }
 
@@ -344,7 +315,7 @@ export class Lane {
       const address = await remote.masterFor(this.topic, chosen.broker, source, sourceBroker)
       const end = await maxOffset(remote.cluster, address, this.topic, chosen.queueId)
       const before = await newestOfAll(remote.cluster, address, this.topic, chosen.queueId, end)
-      if (before !== undefined) this.ends.note({ ...before, at: environment.clock.now() }, [])
+      if (before !== undefined) this.tail.ends.note({ ...before, at: environment.clock.now() }, [])
       this.#remoteQueue = { ...chosen, end }
     }
     if (!this.#remoteQueueDurable) {
@@ -352,114 +323,6 @@ export class Lane {
       this.#remoteQueueDurable = true
     }
     return this.#remoteQueue
-  }
-
-  /** Whether what is known to be there still is; what is not is unclear again. */
-  async #lookAfterTail(address: string, target: RemoteQueue): Promise<void> {
-    const { account, environment, remote } = this.#context
-    const { ends } = this.ends
-    const { topic, queueId } = this
-    const there = await newestThatStands(remote.cluster, address, topic, target.queueId, ends, this.#origin)
-    const { stands } = there
-    // How far it was read proves nothing of a queue that may have been cut off before, and filled again.
-    if (ends.length > 0) target.end = stands < 0 ? 0 : ends[stands]!.remoteOffset + 1
-    else if ((await maxOffset(remote.cluster, address, topic, target.queueId)) < target.end) target.end = 0
-    target.end = Math.min(target.end, this.#readFrom)
-    this.#readFrom = Number.POSITIVE_INFINITY
-    if (stands === ends.length - 1) return
-    const gone = ends[stands + 1]!.remoteOffset + 1 - there.maxOffset
-    const { places, first, unknown } = this.ends.tailLostAfter(stands)
-    // Of what is known by its number only, no more than was between where the queue ends now and where it is known again.
-    const lost = gone < 0 ? unknown : Math.min(unknown, Math.max(0, gone - first))
-    account.unclearAgain(places.count)
-    account.lostAtRemote(lost)
-    this.#toProve.unshift(...places.folds)
-    this.#unclear = true
-    if (places.count + lost === 0) return
-    environment.log.error(
-      { topic, queueId, messages: places.count, lost },
-      'the remote has lost its tail: what was there is looked for, and sent again',
-    )
-  }
-
-  /** Places that are unclear again go first, in the order in which they were sent; what their source has lost, too, is lost. */
-  async #prove(): Promise<void> {
-    const { source, sourceAddress, environment } = this.#context
-    for (const fold of this.#toProve) {
-      if (this.#proofs.has(fold)) continue
-      this.#proofs.set(fold, await proofOf(source, sourceAddress(), this.topic, this.queueId, fold))
-      if (this.#stopped) throw new StoppedError('the gateway stops')
-    }
-    for (const fold of this.#toProve.toReversed()) {
-      const proof = this.#proofs.get(fold)!
-      const { epoch } = fold
-      for (const queueOffset of [...fold.offsets()].reverse()) {
-        const isProof = queueOffset === fold.proof.queueOffset
-        const place: Place = {
-          sequence: --this.#againSequence,
-          queueOffset,
-          commitLogOffset: -1,
-          bornTimestamp: isProof ? fold.proof.bornTimestamp : 0,
-          ackedAt: environment.clock.now(),
-          hash: isProof ? fold.proof.hash : 0,
-          placeFlags: fold.placeFlags | PlaceFlag.AGAIN,
-        }
-        if (proof === 'fits') this.queue.prepend(place, epoch)
-        else this.#lost({ ...place, epoch }, proof)
-      }
-    }
-    this.#toProve = []
-    this.#proofs.clear()
-  }
-
-  get #origin(): Origin {
-    const { sourceBroker, stamper } = this.#context
-    return { gateway: stamper.gateway, broker: sourceBroker, queueId: this.queueId }
-  }
-
-  async #findOut(address: string, target: RemoteQueue): Promise<void> {
-    const { environment, remote, account, stamper } = this.#context
-    const { places, unstamped, end, ...reading } = await arrived(
-      remote.cluster,
-      address,
-      this.topic,
-      target.queueId,
-      target.end,
-      this.#origin,
-      () => this.#stopped,
-    )
-    const done: QueuedPlace[] = []
-    let { newest } = reading
-    let found = 0
-    let left = places.size
-    for (const { length } of unstamped.values()) left += length
-    for (let index = 0; index < this.queue.span && found < left; index++) {
-      if (this.queue.isDone(index)) continue
-      const place = this.queue.place(index)
-      const { epoch, queueOffset, bornTimestamp, hash } = place
-      const isStamped = places.has(placeKey(stamper.epochId(epoch), queueOffset))
-      if (!isStamped) {
-        const trace = traceKey(bornTimestamp, hash)
-        const remoteOffset = unstamped.get(trace)?.shift()
-        if (remoteOffset === undefined) continue
-        if (newest === undefined || newest.remoteOffset < remoteOffset)
-          newest = { remoteOffset, epochId: stamper.epochId(epoch), queueOffset, trace }
-        account.totals.unstamped++
-      }
-      found++
-      done.push(isStamped ? place : { ...place, placeFlags: place.placeFlags | PlaceFlag.UNSTAMPED })
-      account.replicated(this.queue.body(index) !== undefined)
-      this.#done(index)
-    }
-    this.queue.trim()
-    if (newest !== undefined) this.ends.note({ ...newest, at: environment.clock.now() }, done)
-    this.#fewerInParts(found)
-    this.#unclear = false
-    target.end = end
-    environment.log.info(
-      { topic: this.topic, queueId: this.queueId, arrived: found, waiting: this.queue.count },
-      'found out what had arrived at the remote',
-    )
   }
 
   /** The next request's messages: from the head, up to the first gap or what does not fit. */
@@ -502,7 +365,7 @@ export class Lane {
       )
     } catch (error) {
       if (error instanceof LinkError && error.unclear) {
-        this.#unclear = true
+        this.tail.isUnclear = true
         account.totals.sentAgain += messages.length
       }
       remote.forgetRoute(this.topic)
@@ -519,7 +382,7 @@ export class Lane {
         if (messages.length === 1) return this.#deadLetter(messages[0]!, refusal)
         return this.#inParts(1, messages.length)
       case 'unclear':
-        this.#unclear = true
+        this.tail.isUnclear = true
         return this.#unclearAnswer(messages, remote.stored.get(target.broker) ?? 0, refusal)
       case 'again':
         throw new WaitError('the remote does not take it now', refusal)
@@ -567,9 +430,7 @@ export class Lane {
     const first = readSendAnswer(answer)?.queueOffset
     if (first === undefined || first < target.end) {
       // The topic was made anew there, or its tail is gone; or it is not said where it is.
-      this.#unclear = true
-      this.#tailInDoubt = true
-      this.#readFrom = first ?? Number.POSITIVE_INFINITY
+      this.tail.doubt(first)
       return
     }
     let left = messages.length
@@ -594,7 +455,7 @@ export class Lane {
       place.placeFlags |= PlaceFlag.UNSTAMPED
       account.totals.unstamped++
     }
-    this.ends.note(
+    this.tail.ends.note(
       end,
       messages.map(message => message.place),
     )
@@ -608,7 +469,7 @@ export class Lane {
       'the remote will never take this message: it is a dead letter',
     )
     account.deadLettered(true)
-    if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) this.ends.gaveUp(place)
+    if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) this.tail.ends.gaveUp(place)
     this.#done(this.#head())
     this.queue.trim()
     this.#fewerInParts(1)
@@ -627,7 +488,7 @@ export class Lane {
       'message lost: the source no longer has it',
     )
     account.lost(cause, false)
-    if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) this.ends.gaveUp(place)
+    if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) this.tail.ends.gaveUp(place)
   }
 
   #head(): number {

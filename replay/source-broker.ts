@@ -302,7 +302,8 @@ export class SourceBroker {
     const { sequence, nextSegmentId, oldestEpoch } = this.journal
     let oldestKept = oldestEpoch
     const queues: QueueState[] = [...this.#allLanes()].map(lane => {
-      const { topic, queueId, remoteQueue, ends } = lane
+      const { topic, queueId, remoteQueue } = lane
+      const { ends } = lane.tail
       const lastAnswerAt = remoteQueue && this.#remoteBrokers.get(remoteQueue.broker)?.lastAnswerAt
       if (lastAnswerAt !== undefined) ends.forgetBefore(lastAnswerAt - RETENTION)
       oldestKept = Math.min(oldestKept, ends.oldestEpoch)
