@@ -120,10 +120,13 @@ export class KnownEnds {
     kept.end = end
     kept.encoded = undefined
     for (const place of done) {
-      const again = (place.placeFlags & PlaceFlag.AGAIN) === 0 ? undefined : this.#isDoneAgain(place)
-      const placeFlags = place.placeFlags & ~PlaceFlag.AGAIN
+      if ((place.placeFlags & PlaceFlag.AGAIN) === 0) kept.done.add(place)
       // Of such a place no more is known than of its fold.
-      kept.done.add({ ...place, placeFlags }, again?.fold.proof)
+      else
+        kept.done.add(
+          { ...place, placeFlags: place.placeFlags & ~PlaceFlag.AGAIN },
+          this.#isDoneAgain(place)?.fold.proof,
+        )
     }
   }
 
