@@ -148,7 +148,6 @@ export class SourceBroker {
       sourceAddress: () => this.address,
       turns: this.#turns,
       memory,
-      producerGroup: `TEE_${gatewayId}`,
       bornTimestampTolerance: options.bornTimestampTolerance,
       stamper: {
         group: options.group,
@@ -495,7 +494,8 @@ export class SourceBroker {
       await Promise.all(writes.map(write => write()))
     })
     await this.spill.remove(needless)
-    for (const epoch of this.journal.epochIds.keys()) if (epoch < oldestEpoch) this.journal.epochIds.delete(epoch)
+    const oldestNamed = Math.min(oldestEpoch, ...this.feeds.map(feed => feed.oldestKnownEpoch))
+    for (const epoch of this.journal.epochIds.keys()) if (epoch < oldestNamed) this.journal.epochIds.delete(epoch)
   }
 
   /** Of the epochs of which anything is on disk: cursors have to say what of it is done. */

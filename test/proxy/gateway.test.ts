@@ -391,6 +391,7 @@ test(
         'RMQ_SYS_TRACE_TOPIC',
         'rmq_sys_wheel_timer',
         'BenchmarkTest',
+        'TEE_MARKER',
         'TBW102',
         'source',
         'source-a',

@@ -37,11 +37,13 @@ export interface SceneOptions {
   compress?: boolean
   unresolvedMemory?: number
   random?: Random
+  remoteBrokers?: number
+  remoteBrokerAway?: 'wait' | 'reroute'
 }
 
 export class Scene {
   readonly source = new FakeCluster('paris')
-  readonly remote = new FakeCluster('rome')
+  readonly remote: FakeCluster
   readonly relayed: string[] = []
   /** Called when an ack is relayed. */
   onRelay: () => void = () => {}
@@ -52,6 +54,7 @@ export class Scene {
 
   private constructor(options: SceneOptions) {
     this.#options = options
+    this.remote = new FakeCluster('rome', options.remoteBrokers)
     this.environment = new FakeEnvironment(options.random)
     this.source.makeTopic(TOPIC, options.sourceQueues ?? 2)
     this.remote.makeTopic(TOPIC, options.remoteQueues ?? 2)
@@ -167,6 +170,7 @@ export class Scene {
         stallTimeout: 1_000,
         compress: this.#options.compress ?? false,
       },
+      remoteBrokerAway: this.#options.remoteBrokerAway ?? 'wait',
     })
     await this.replay.open()
     this.broker = await this.replay.broker('paris-a', 'paris', 0, source.broker.address)
