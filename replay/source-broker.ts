@@ -70,6 +70,7 @@ interface Batch {
   /** Sends that are answered with them. */
   answered: Send[]
   relays: (() => void)[]
+  written: boolean
 }
 
 export class SourceBroker {
@@ -370,12 +371,18 @@ export class SourceBroker {
     const batch = this.#batch
     this.#batch = newBatch(this.journal.sequence)
     this.#undelivered.push(batch)
-    return () => this.#written(batch)
+    return () => {
+      batch.written = true
+      // A later file may be synced first: but what a cursor covers ends where the oldest batch begins that is not written.
+      for (let [oldest] = this.#undelivered; oldest?.written; [oldest] = this.#undelivered) {
+        this.#undelivered.shift()
+        this.#written(oldest)
+      }
+    }
   }
 
   #written(batch: Batch): void {
     for (const relay of batch.relays) relay()
-    this.#undelivered.splice(this.#undelivered.indexOf(batch), 1)
     for (const message of batch.messages) {
       this.#count(message)
       if (message.skipMask === ALL_REMOTES) {
@@ -511,5 +518,5 @@ export class SourceBroker {
 }
 
 function newBatch(sequence: number): Batch {
-  return { sequence, messages: [], answered: [], relays: [] }
+  return { sequence, messages: [], answered: [], relays: [], written: false }
 }
