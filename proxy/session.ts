@@ -84,9 +84,12 @@ export class Session {
   readonly #unanswered: Unanswered
   /** Below any opaque that a client counts up to. */
   #ownOpaque = -0x80000000
-  /** Answers not passed on yet, because an ack among them waits for its place to be written. */
-  #held: Buffer[] = []
-  #holdingSince = 0
+  /**
+   * Answers not passed on yet: each group begins with an ack that waits for its place to be written, and what came behind it.
+   * Places of a later group may be written later.
+   */
+  readonly #held: { since: number; bytes: Buffer[] }[] = []
+  #hasAcks = false
   /** What is done when they have been passed on. */
   #after: (() => void)[] = []
   readonly #passHeld = () => this.#pass()
@@ -218,13 +221,17 @@ export class Session {
       return
     }
     const out: Buffer[] = []
+    this.#hasAcks = false
     try {
       this.#answers.push(chunk, out)
     } catch (error) {
       return this.#malformed('source', error as Error)
     }
     // Acks in this chunk wait for the journal, and what comes behind them waits with them: bytes keep their order.
-    if (this.#holdingSince > 0) for (const bytes of out) this.#held.push(bytes)
+    if (this.#hasAcks) {
+      this.#held.push({ since: this.#context.clock.uptime(), bytes: out })
+      this.#context.broker.whenWritten(this.#passHeld)
+    } else if (this.#held.length > 0) this.#held.at(-1)!.bytes.push(...out)
     else this.#toClient(out)
     this.#flowToClient()
     if (this.#clientPaused) this.#flowToSource()
@@ -263,18 +270,14 @@ export class Session {
   }
 
   #accept(send: Send): void {
-    if (!this.#acceptance.accept(send, this.#answer) || this.#holdingSince > 0) return
-    this.#holdingSince = this.#context.clock.uptime()
-    this.#context.broker.whenWritten(this.#passHeld)
+    if (this.#acceptance.accept(send, this.#answer)) this.#hasAcks = true
   }
 
   #pass(): void {
-    const held = this.#held
-    this.#held = []
-    this.#context.ackHeld((this.#context.clock.uptime() - this.#holdingSince) / 1000)
-    this.#holdingSince = 0
+    const { since, bytes } = this.#held.shift()!
+    this.#context.ackHeld((this.#context.clock.uptime() - since) / 1000)
     if (this.#closed) return
-    this.#toClient(held)
+    this.#toClient(bytes)
     this.#flowToClient()
     this.#callAfter()
     this.#endWhenAnswered()
@@ -294,7 +297,7 @@ export class Session {
   }
 
   get #isHolding(): boolean {
-    return this.#holdingSince > 0 || this.#unread.length > 0
+    return this.#held.length > 0 || this.#unread.length > 0
   }
 
   /** A send is waited for no longer; its answer may still come. */
@@ -364,7 +367,7 @@ export class Session {
 
   /** No more requests will come: the source's side ends when all sends are answered or given up. */
   #endWhenAnswered(): void {
-    if (this.#closed || this.#pendingBytes > 0 || this.#holdingSince > 0) return
+    if (this.#closed || this.#pendingBytes > 0 || this.#held.length > 0) return
     if (this.#client.destroyed) this.close('client')
     else if (this.#clientEnded || (this.#draining && this.#requests.atBoundary)) this.#source.end()
   }

@@ -44,7 +44,7 @@ export interface Slot {
   /** Places below `sequence` that were not done: as many must be found again. */
   waiting: number
   /** By topic number, and by ordinal: the journal has them too, where it is whole. */
-  topics: string[]
+  topics: [number: number, name: string][]
   epochIds: [ordinal: number, id: string][]
   queues: QueueState[]
   totals: Totals

@@ -10,6 +10,7 @@
 // It knows how much is not done in each of its segments, and forgets a segment when nothing in it is left to do and the
 // cursors say so. It knows no lane, no remote, and not what a message is.
 
+import { crc32 } from 'node:zlib'
 import type { Body } from './body.ts'
 import type { Environment } from './environment.ts'
 import type { Epoch } from './epoch.ts'
@@ -70,7 +71,7 @@ export interface JournalStart {
   sequence: number
   nextSegmentId: number
   /** By topic number. */
-  topics: readonly string[]
+  topics: ReadonlyMap<number, string>
   /** By ordinal. */
   epochIds: Map<number, string>
   /** Those with places that are not done. */
@@ -102,6 +103,7 @@ export class Journal {
   #next: PlaceFile | undefined
   #preparing = false
   readonly #topics = new Map<string, number>()
+  readonly #topicNames = new Map<number, string>()
   // What gathers: encoded records from #start to #end, and how many are places.
   #slab = Buffer.allocUnsafeSlow(SLAB_BYTES)
   #start = 0
@@ -145,9 +147,9 @@ export class Journal {
     return { bytes, files }
   }
 
-  /** Topics by their numbers. */
-  get topics(): string[] {
-    return [...this.#topics.keys()]
+  /** Topics with their numbers. */
+  get topics(): [number: number, name: string][] {
+    return [...this.#topicNames]
   }
 
   /** Lowest epoch of which there is a place on disk; undefined where there is none. */
@@ -168,7 +170,7 @@ export class Journal {
     this.sequence = sequence
     this.nextSegmentId = nextSegmentId
     this.epochIds = epochIds
-    topics.forEach((name, number) => void this.#topics.set(name, number))
+    for (const [number, name] of topics) this.#nameTopic(number, name)
     for (const { path, ...segment } of [...segments].sort((a, b) => a.firstSequence - b.firstSequence)) {
       const last = this.#segments.at(-1)
       // What was in doubt after a failure was written anew: which of the two has a place is not known here, so they go together.
@@ -194,8 +196,8 @@ export class Journal {
   append(topic: string, queueId: number, place: Place, body?: Body): void {
     let topicNumber = this.#topics.get(topic)
     if (topicNumber === undefined) {
-      topicNumber = this.#topics.size
-      this.#topics.set(topic, topicNumber)
+      topicNumber = this.#numberOf(topic)
+      this.#nameTopic(topicNumber, topic)
       const name = Buffer.from(topic)
       this.#room(topicRecordBytes(name))
       this.#end = encodeTopic(this.#slab, this.#end, this.#salt, topicNumber, name)
@@ -215,6 +217,21 @@ export class Journal {
       this.#flushScheduled = false
       this.#flush()
     })
+  }
+
+  /**
+   * A number that hardly another topic ever has, in whichever process: where the record of a name is lost, its places must
+   * not be taken for those of another.
+   */
+  #numberOf(topic: string): number {
+    let number = crc32(topic)
+    while (this.#topicNames.has(number)) number = (number + 1) >>> 0
+    return number
+  }
+
+  #nameTopic(number: number, name: string): void {
+    this.#topics.set(name, number)
+    this.#topicNames.set(number, name)
   }
 
   /** A place needs no more of the journal. */

@@ -24,7 +24,7 @@ export interface Recovered {
   sequence: number
   nextSegmentId: number
   nextFileId: number
-  topics: string[]
+  topics: Map<number, string>
   epochIds: Map<number, string>
   segments: RecoveredSegment[]
   files: BlockFile[]
@@ -51,7 +51,7 @@ export class Recovery {
   readonly #folder: string
   readonly #feeds: readonly Feed[]
   readonly #backlog: (topic: string, queueId: number) => Backlog
-  readonly #topics: string[]
+  readonly #topics: Map<number, string>
   readonly #epochIds: Map<number, string>
   readonly #queues = new Map<string, Map<number, QueueFound>>()
   readonly #files: BlockFile[] = []
@@ -67,13 +67,13 @@ export class Recovery {
     environment: Environment,
     folder: string,
     feeds: readonly Feed[],
-    known: { topics: readonly string[]; epochIds: ReadonlyMap<number, string> },
+    known: { topics: ReadonlyMap<number, string>; epochIds: ReadonlyMap<number, string> },
     backlog: (topic: string, queueId: number) => Backlog,
   ) {
     this.#environment = environment
     this.#folder = folder
     this.#feeds = feeds
-    this.#topics = [...known.topics]
+    this.#topics = new Map(known.topics)
     this.#epochIds = new Map(known.epochIds)
     this.#backlog = backlog
   }
@@ -116,9 +116,7 @@ export class Recovery {
     await this.#environment.fileSystem.sync(`${this.#folder}/${name}`)
     const bytes = await this.#read(name)
     readSegment(bytes, salt, {
-      topic: (number, topic) => {
-        this.#topics[number] = topic
-      },
+      topic: (number, topic) => void this.#topics.set(number, topic),
       epoch: (ordinal, id) => void this.#epochIds.set(ordinal, id),
       place: (_topic, _queue, { sequence }) => {
         this.#low = Math.min(this.#low, sequence)
@@ -182,7 +180,7 @@ export class Recovery {
         segment.lastSequence = Math.max(segment.lastSequence, place.sequence)
         if (!this.#see(place.sequence)) return
         if (place.skipMask !== 0) this.#countSkipped(place)
-        const topic = this.#topics[topicNumber]
+        const topic = this.#topics.get(topicNumber)
         if (topic === undefined || !this.#epochIds.has(place.epoch) || place.skipMask === ALL_REMOTES) return
         if (this.#feeds.every(feed => feed.isDone(topic, queueId, place))) return
         segment.live++

@@ -197,7 +197,7 @@ export class SourceBroker {
     }
     for (const feed of this.feeds) for (const { topic, queueId } of feed.knownQueues) this.#backlog(topic, queueId)
     const newest = slots.sort((a, b) => b.sequence - a.sequence)[0]
-    const known = { topics: newest?.topics ?? [], epochIds: new Map(newest?.epochIds) }
+    const known = { topics: new Map(newest?.topics), epochIds: new Map(newest?.epochIds) }
     const recovery = new Recovery(this.#environment, folder, this.feeds, known, (topic, queueId) =>
       this.#backlog(topic, queueId),
     )
@@ -297,10 +297,12 @@ export class SourceBroker {
    */
   acked(send: Send, queueId: number, message: AckedMessage): void {
     const { topic } = send
-    message.epoch = this.#epochs.acked(send, queueId, message).ordinal
+    const isSkipped = message.skipMask === ALL_REMOTES
+    // The offsets of one that is delayed, or half of a transaction, are those of a system topic.
+    message.epoch = isSkipped ? this.epoch : this.#epochs.acked(send, queueId, message).ordinal
     message.backlog = this.#backlog(topic, queueId)
     this.journal.append(topic, queueId, message)
-    message.kept = message.skipMask !== ALL_REMOTES && this.#memory.keep(message)
+    message.kept = !isSkipped && this.#memory.keep(message)
     if (!message.kept) dropBody(message)
     if (this.#memory.used > this.#memory.limit / 2) this.spill.pressed()
     this.#batch.messages.push(message)

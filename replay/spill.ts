@@ -204,10 +204,13 @@ export class Spill {
     if (this.#closed || this.#running !== undefined) return
     this.#cancelLook ??= this.#environment.clock.after(LOOK_INTERVAL, () => {
       this.#cancelLook = undefined
-      this.#running = this.#run().finally(() => {
-        this.#running = undefined
-        if (this.#sealed.length > 0 || (this.#file !== undefined && this.#file.unsynced.length > 0)) this.#lookSoon()
-      })
+      // From the next step on: what it seals looks for it already.
+      this.#running = Promise.resolve()
+        .then(() => this.#run())
+        .finally(() => {
+          this.#running = undefined
+          if (this.#sealed.length > 0 || (this.#file !== undefined && this.#file.unsynced.length > 0)) this.#lookSoon()
+        })
     })
   }
 
@@ -423,7 +426,8 @@ export class Spill {
     }
     const { salt } = parseBlockFileName(path.slice(path.lastIndexOf('/') + 1))!
     const header = decodeBlockHeader(read, salt)
-    const places = header && decodeBlockPlaces(read, header, salt)
+    const isItsOwn = header?.minSequence === page.minSequence && header.maxSequence === page.maxSequence
+    const places = header && isItsOwn ? decodeBlockPlaces(read, header, salt) : undefined
     const bodies = places && decodeBlockBodies(read, header!, places, salt)
     if (bodies === undefined) {
       this.damaged++
