@@ -17,7 +17,7 @@ function slotAt(sequence: number): Omit<Slot, 'generation'> {
     nextEpoch: 2,
     remoteCluster: 'rome',
     waiting: 1,
-    topics: ['bücher'],
+    topics: [[7, 'bücher']],
     epochIds: [[1, '0123456789ab']],
     queues: [
       {

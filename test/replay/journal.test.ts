@@ -1,6 +1,7 @@
 // The journal on a disk that works: what is written when, which segments there are, and when they go.
 
 import { basename } from 'node:path'
+import { crc32 } from 'node:zlib'
 import test from 'ava'
 import { EPOCH_RECORD_BYTES, PLACE_BYTES, topicRecordBytes } from '../../replay/place.ts'
 import { parseSegmentName, readSegment, SEGMENT_HEADER_BYTES } from '../../replay/segment.ts'
@@ -153,7 +154,7 @@ async function withOldSegment() {
     {
       sequence: 2,
       nextSegmentId: 3,
-      topics: ['orders'],
+      topics: new Map([[0, 'orders']]),
       segments: [{ path: old, bytes: 376, firstSequence: 0, lastSequence: 1, live: 2, epoch: 1 }],
     },
   )
@@ -269,7 +270,7 @@ test('a segment that is full is ended and synced, and the next one names epochs 
     topic: (number, topic) => names.push(`${number} ${topic}`),
     place: () => {},
   })
-  t.deepEqual(names, [`1 ${EPOCH_ID}`, '0 orders'])
+  t.deepEqual(names, [`1 ${EPOCH_ID}`, `${crc32('orders')} orders`])
   t.is(journal.counts.files, 2)
   t.is(found(environment).length, 200)
 })

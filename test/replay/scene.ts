@@ -151,7 +151,9 @@ export class Scene {
   }
 
   async allDone(): Promise<void> {
-    await this.until('nothing waits', () => this.broker.feeds.every(({ account }) => account.queued + account.inGap === 0))
+    await this.until('nothing waits', () =>
+      this.broker.feeds.every(({ account }) => account.queued + account.inGap === 0),
+    )
   }
 
   async close(): Promise<void> {

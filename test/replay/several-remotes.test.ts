@@ -2,7 +2,7 @@
 
 import test from 'ava'
 import type { FakeCluster } from './fake-cluster.ts'
-import { Scene, texts, TOPIC } from './scene.ts'
+import { Scene, TOPIC, texts } from './scene.ts'
 
 const LABELS = ['rome', 'oslo'] as const
 
@@ -15,7 +15,8 @@ function take(remote: FakeCluster): void {
 }
 
 const arrivedAt = (scene: Scene, label: string, queueId = 0) => scene.remoteOf(label).broker.texts(TOPIC, queueId)
-const waitingFor = (scene: Scene, label: string) => scene.feedOf(label).account.queued + scene.feedOf(label).account.inGap
+const waitingFor = (scene: Scene, label: string) =>
+  scene.feedOf(label).account.queued + scene.feedOf(label).account.inGap
 
 test('what is acked arrives at each remote', async t => {
   const scene = await Scene.open({ remotes: LABELS })
@@ -36,7 +37,7 @@ test('one that is down for hours holds back nobody, and gets everything in order
     await scene.until('rome has it', () => waitingFor(scene, 'rome') === 0)
     t.is(scene.feedOf('rome').lagMs, 0)
     t.is(arrivedAt(scene, 'rome').length, round * 5 + 5)
-    await scene.environment.pass(3 * 3_600_000 / 30)
+    await scene.environment.pass((3 * 3_600_000) / 30)
   }
   t.is(waitingFor(scene, 'oslo'), 150)
   t.true(scene.feedOf('oslo').lagMs > 3_600_000)
@@ -56,7 +57,8 @@ test('over crashes and restarts each goes on where it was', async t => {
     scene.send(texts(round * 20 + 10, round * 20 + 20))
     await scene.until('rome has it', () => waitingFor(scene, 'rome') === 0)
     await scene[way]()
-    for (const label of LABELS) t.is(scene.feedOf(label).account.acked, round * 20 + 20, `${label} after round ${round}`)
+    for (const label of LABELS)
+      t.is(scene.feedOf(label).account.acked, round * 20 + 20, `${label} after round ${round}`)
     t.is(waitingFor(scene, 'oslo'), round * 20 + 20)
   }
   take(scene.remoteOf('oslo'))
@@ -136,7 +138,10 @@ test('a message that is skipped for one goes to the other, and both sums hold, o
     scene.send(['m0'])
     // Else the first checkpoint comes with the first lane.
     await scene.environment.pass(1_500)
-    scene.forward().store('from oslo').ack({ reason: 'loop', labels: ['oslo'] })
+    scene
+      .forward()
+      .store('from oslo')
+      .ack({ reason: 'loop', labels: ['oslo'] })
     scene.forward().store('delayed').ack({ reason: 'delayed', labels: 'all' })
     scene.send(['m1'])
     await scene.environment.settled()
