@@ -474,10 +474,11 @@ export class SourceBroker {
   /** Whether bodies may take so much more of the disk: places and cursors come first. */
   #hasRoom(bytes: number): boolean {
     const { maxBytes, minFreeBytes } = this.options.journal
-    const used = this.journal.counts.bytes + this.spill.counts.bytes
-    // Room for the places of the two segments that are written, and of the blocks without bodies that follow.
-    const reserve = 2 * Math.min(PLACES_SEGMENT_BYTES, maxBytes * SEGMENT_SHARE)
-    return used + bytes + reserve <= maxBytes && this.#freeBytes - bytes >= minFreeBytes
+    const segment = Math.min(PLACES_SEGMENT_BYTES, maxBytes * SEGMENT_SHARE)
+    // Room for the segments of places before the oldest goes into blocks, and for the blocks without bodies that follow.
+    const places = Math.max(this.journal.counts.bytes, (PLACES_SEGMENTS + 1) * segment)
+    const used = this.spill.counts.bytes + places + segment
+    return used + bytes <= maxBytes && this.#freeBytes - bytes >= minFreeBytes
   }
 
   // The cursors
