@@ -129,6 +129,8 @@ export class Backlog {
       if (isWanted && had && here === undefined && body === undefined) this.becomesGap(page, at)
     }
     page.load(block?.places ?? [], taken, stored)
+    // They are gaps from now on, also where it is loaded once more.
+    if (bodies === undefined) page.withBody = 0
   }
 
   /** Whether its block is on the disk is not known any more. */

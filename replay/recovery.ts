@@ -151,7 +151,7 @@ export class Recovery {
       const read = await readBlockPlaces(this.#environment, block)
       // Its messages are with the journal still, or missing there.
       if (read === undefined) return
-      for (const { sequence } of read.places) this.#see(sequence)
+      for (const place of read.places) if (this.#see(place.sequence) && place.skipMask !== 0) this.#countSkipped(place)
     }
     this.#queue(topic, queueId).blocks.push(block)
   }

@@ -70,6 +70,7 @@ interface Batch {
   /** Sends that are answered with them. */
   answered: Send[]
   relays: (() => void)[]
+  written: boolean
 }
 
 export class SourceBroker {
@@ -371,12 +372,18 @@ export class SourceBroker {
     const batch = this.#batch
     this.#batch = newBatch(this.journal.sequence)
     this.#undelivered.push(batch)
-    return () => this.#written(batch)
+    return () => {
+      batch.written = true
+      // A later file may be synced first: but what a cursor covers ends where the oldest batch begins that is not written.
+      for (let [oldest] = this.#undelivered; oldest?.written; [oldest] = this.#undelivered) {
+        this.#undelivered.shift()
+        this.#written(oldest)
+      }
+    }
   }
 
   #written(batch: Batch): void {
     for (const relay of batch.relays) relay()
-    this.#undelivered.splice(this.#undelivered.indexOf(batch), 1)
     for (const message of batch.messages) {
       this.#count(message)
       if (message.skipMask === ALL_REMOTES) {
@@ -466,10 +473,11 @@ export class SourceBroker {
   /** Whether bodies may take so much more of the disk: places and cursors come first. */
   #hasRoom(bytes: number): boolean {
     const { maxBytes, minFreeBytes } = this.options.journal
-    const used = this.journal.counts.bytes + this.spill.counts.bytes
-    // Room for the places of the two segments that are written, and of the blocks without bodies that follow.
-    const reserve = 2 * Math.min(PLACES_SEGMENT_BYTES, maxBytes * SEGMENT_SHARE)
-    return used + bytes + reserve <= maxBytes && this.#freeBytes - bytes >= minFreeBytes
+    const segment = Math.min(PLACES_SEGMENT_BYTES, maxBytes * SEGMENT_SHARE)
+    // Room for the segments of places before the oldest goes into blocks, and for the blocks without bodies that follow.
+    const places = Math.max(this.journal.counts.bytes, (PLACES_SEGMENTS + 1) * segment)
+    const used = this.spill.counts.bytes + places + segment
+    return used + bytes <= maxBytes && this.#freeBytes - bytes >= minFreeBytes
   }
 
   // The cursors
@@ -513,5 +521,5 @@ export class SourceBroker {
 }
 
 function newBatch(sequence: number): Batch {
-  return { sequence, messages: [], answered: [], relays: [] }
+  return { sequence, messages: [], answered: [], relays: [], written: false }
 }

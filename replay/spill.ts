@@ -287,6 +287,7 @@ export class Spill {
       open.bytes = at
       const bytes = blocks.length === 1 ? blocks[0]! : Buffer.concat(blocks)
       await open.file.write(bytes)
+      if (this.#file !== open) throw new Error(`${open.path} was left while a block was written to it`)
       if (open.unsynced.length === 0) this.#syncDueAt = clock.now() + SYNC_DELAY
       open.unsyncedBytes += bytes.length
       for (const { page, backlog, location, withBody } of written) {
@@ -298,7 +299,6 @@ export class Spill {
         open.unsynced.push([page, backlog])
         if (page.pins === 0 || this.#memory.isFull) backlog.dropBodies(page)
       }
-      this.#wrote()
     } catch (error) {
       this.#fail('write', error as Error)
       this.#sealed.unshift(...entries)
@@ -368,6 +368,7 @@ export class Spill {
       this.#writtenForNothing([...pages, ...file.unsynced])
       return
     }
+    this.#wrote()
     for (const [page, backlog] of pages) {
       for (let at = 0; at < page.count; at++)
         if (backlog.readers.some(reader => !reader.hasDone(page, at))) this.#options.folded(page.sequence(at))
@@ -384,6 +385,7 @@ export class Spill {
       backlog.forgetBlock(page)
       this.#sealed.push([page, backlog])
     }
+    this.#lookSoon()
   }
 
   #fail(operation: string, error: Error): void {
@@ -428,6 +430,8 @@ export class Spill {
     const header = decodeBlockHeader(read, salt)
     const isItsOwn = header?.minSequence === page.minSequence && header.maxSequence === page.maxSequence
     const places = header && isItsOwn ? decodeBlockPlaces(read, header, salt) : undefined
+    // Without any, or found to be damaged before.
+    if (places !== undefined && page.withBody === 0) return { places: withoutBodies(places), bodies: [] }
     const bodies = places && decodeBlockBodies(read, header!, places, salt)
     if (bodies === undefined) {
       this.damaged++
@@ -440,6 +444,10 @@ export class Spill {
     }
     return places && { places, bodies }
   }
+}
+
+function withoutBodies({ places }: BlockPlaces): BlockPlaces {
+  return { places, shapes: places.map(() => undefined) }
 }
 
 function messagesOf(page: Page, withBodies: boolean): BlockMessage[] {

@@ -40,16 +40,14 @@ export interface FoundPlace {
 
 /** What a segment's bytes hold. Throws where it is damaged. */
 export function placesIn(path: string, bytes: Buffer): FoundPlace[] {
-  const topics: string[] = []
+  const topics = new Map<number, string>()
   const epochs = new Map<number, string>()
   const places: FoundPlace[] = []
   const { damaged } = readSegment(bytes, parseSegmentName(basename(path))!.salt, {
-    topic: (number, name) => {
-      topics[number] = name
-    },
+    topic: (number, name) => void topics.set(number, name),
     epoch: (ordinal, id) => void epochs.set(ordinal, id),
     place: (topicNumber, queueId, place) =>
-      places.push({ topic: topics[topicNumber], queueId, epochId: epochs.get(place.epoch), place }),
+      places.push({ topic: topics.get(topicNumber), queueId, epochId: epochs.get(place.epoch), place }),
   })
   if (damaged.length > 0) throw new Error(`${path} is damaged at ${damaged[0]!.at}`)
   return places

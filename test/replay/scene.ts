@@ -9,11 +9,11 @@ import { firstValue } from '../../replay/check.ts'
 import type { SourceConnection } from '../../replay/epoch.ts'
 import type { Feed } from '../../replay/feed.ts'
 import { type AckedMessage, Message } from '../../replay/message.ts'
-import { hashOf, PlaceFlag } from '../../replay/place.ts'
+import { ALL_REMOTES, hashOf, PlaceFlag, SKIP_REASONS, type SkipReason } from '../../replay/place.ts'
 import { Replay } from '../../replay/replay.ts'
 import { Send } from '../../replay/send.ts'
 import type { SourceBroker } from '../../replay/source-broker.ts'
-import { FakeEnvironment } from '../support/fake-environment.ts'
+import { type FakeDisk, FakeEnvironment } from '../support/fake-environment.ts'
 import type { Random } from '../support/random.ts'
 import { FakeCluster, type FakeSend } from './fake-cluster.ts'
 import { BORN, own, propertiesWith } from './sample.ts'
@@ -35,15 +35,24 @@ export interface SceneOptions {
   maxBytes?: number
   spillAfter?: number
   compress?: boolean
+  journalAck?: 'append' | 'fsync'
   unresolvedMemory?: number
+  /** Labels of the remotes. */
+  remotes?: readonly string[]
   random?: Random
   remoteBrokers?: number
   remoteBrokerAway?: 'wait' | 'reroute'
+  /** What an earlier scene left of its disk, and its source. */
+  disk?: FakeDisk
+  source?: FakeCluster
 }
 
 export class Scene {
-  readonly source = new FakeCluster('paris')
-  readonly remote: FakeCluster
+  readonly source: FakeCluster
+  /** By label; those that are configured, and those that were. */
+  readonly remotes = new Map<string, FakeCluster>()
+  /** Labels of those that are configured. */
+  labels: readonly string[]
   readonly relayed: string[] = []
   /** Called when an ack is relayed. */
   onRelay: () => void = () => {}
@@ -54,10 +63,10 @@ export class Scene {
 
   private constructor(options: SceneOptions) {
     this.#options = options
-    this.remote = new FakeCluster('rome', options.remoteBrokers)
-    this.environment = new FakeEnvironment(options.random)
-    this.source.makeTopic(TOPIC, options.sourceQueues ?? 2)
-    this.remote.makeTopic(TOPIC, options.remoteQueues ?? 2)
+    this.environment = new FakeEnvironment(options.random, options.disk)
+    this.source = options.source ?? new FakeCluster('paris')
+    if (options.source === undefined) this.source.makeTopic(TOPIC, options.sourceQueues ?? 2)
+    this.labels = options.remotes ?? ['default']
   }
 
   static async open(options: SceneOptions = {}): Promise<Scene> {
@@ -71,8 +80,27 @@ export class Scene {
     return this.remote.broker.texts(TOPIC, queueId)
   }
 
+  /** The first remote, or the only one. */
+  get remote(): FakeCluster {
+    return this.remoteOf(this.labels[0]!)
+  }
+
+  remoteOf(label: string): FakeCluster {
+    let remote = this.remotes.get(label)
+    if (remote === undefined) {
+      remote = new FakeCluster(label === 'default' ? 'rome' : label, this.#options.remoteBrokers)
+      remote.makeTopic(TOPIC, this.#options.remoteQueues ?? 2)
+      this.remotes.set(label, remote)
+    }
+    return remote
+  }
+
   get feed(): Feed {
     return this.broker.feeds[0]!
+  }
+
+  feedOf(label: string): Feed {
+    return this.broker.feeds.find(({ remote }) => remote.label === label)!
   }
 
   get account(): Account {
@@ -125,7 +153,9 @@ export class Scene {
   }
 
   async allDone(): Promise<void> {
-    await this.until('nothing waits', () => this.account.queued + this.account.inGap === 0)
+    await this.until('nothing waits', () =>
+      this.broker.feeds.every(({ account }) => account.queued + account.inGap === 0),
+    )
   }
 
   async close(): Promise<void> {
@@ -149,13 +179,13 @@ export class Scene {
   }
 
   async start(): Promise<void> {
-    const { environment, source, remote } = this
+    const { environment, source, labels } = this
     source.connect(environment.network)
-    remote.connect(environment.network)
+    for (const label of labels) this.remoteOf(label).connect(environment.network)
     this.replay = new Replay(environment, {
       dataDir: '/data',
       source: [source.nameServer],
-      remotes: new Map([['default', [remote.nameServer]]]),
+      remotes: new Map(labels.map(label => [label, [this.remoteOf(label).nameServer]])),
       group: 'tee',
       bodyMemory: this.#options.bodyMemory ?? 1_000_000,
       bornTimestampTolerance: 1_000,
@@ -163,7 +193,7 @@ export class Scene {
       ...(this.#options.unresolvedMemory === undefined ? {} : { unresolvedMemory: this.#options.unresolvedMemory }),
       topicSync: 'create',
       journal: {
-        ack: 'append',
+        ack: this.#options.journalAck ?? 'append',
         maxBytes: this.#options.maxBytes ?? 1_000_000_000,
         minFreeBytes: 0,
         spillAfter: this.#options.spillAfter ?? 200,
@@ -248,7 +278,8 @@ export class Sending {
     })
   }
 
-  ack(): void {
+  /** `skip`: why it does not go to these remotes. */
+  ack(skip?: { reason: SkipReason; labels: readonly string[] | 'all' }): void {
     const { broker } = this.#scene
     const [first] = this.stored as [StoredMessage]
     const inBatch = this.stored.length > 1
@@ -262,6 +293,7 @@ export class Sending {
         this.#send.addPayload(own(body), 0, body.length)
       }
       this.#setPlace(message, stored, inBatch)
+      if (skip !== undefined) this.#setSkip(message, skip)
       broker.acked(this.#send, first.queueId, message)
     }
     broker.answered(this.#send, first.queueId)
@@ -269,6 +301,13 @@ export class Sending {
       this.#scene.relayed.push(first.body.toString())
       this.#scene.onRelay()
     })
+  }
+
+  #setSkip(message: AckedMessage, { reason, labels }: { reason: SkipReason; labels: readonly string[] | 'all' }): void {
+    message.skipReason = SKIP_REASONS.indexOf(reason)
+    message.skipMask = 0
+    if (labels === 'all') message.skipMask = ALL_REMOTES
+    else for (const label of labels) message.skipMask |= this.#scene.feedOf(label).remote.bit
   }
 
   refuse(): void {

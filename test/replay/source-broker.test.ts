@@ -5,6 +5,7 @@ import { Cursor, type Slot } from '../../replay/cursor.ts'
 import { EPOCH_RECORD_BYTES, PLACE_BYTES, topicRecordBytes } from '../../replay/place.ts'
 import { SEGMENT_HEADER_BYTES } from '../../replay/segment.ts'
 import type { FakeEnvironment } from '../support/fake-environment.ts'
+import { Held } from './journal-lab.ts'
 import { Scene, type Sending, slotFolder, TOPIC, texts } from './scene.ts'
 
 const segments = ({ fileSystem }: FakeEnvironment) => fileSystem.find(/^places-/)
@@ -435,4 +436,35 @@ test('closing while the cursor is being written leaves no timer either', async t
   await closing
   await scene.environment.settled()
   t.is(scene.environment.clock.timers, 0)
+})
+
+test('with journalAck=fsync acks are relayed in their order, though a later file is synced first', async t => {
+  const scene = await Scene.open({ journalAck: 'fsync', maxBytes: 16_000 })
+  scene.refuseSends(2)
+  scene.send(['m0'])
+  await scene.environment.pass(2_000)
+  const [first] = segments(scene.environment)
+  const syncs = new Held()
+  scene.environment.fileSystem.step = async (operation, path) =>
+    operation === 'sync' && path === first ? syncs.hold() : undefined
+  scene.send(texts(1, 40))
+  await scene.environment.settled()
+  scene.send(texts(40, 45))
+  await scene.environment.settled()
+  t.deepEqual(scene.relayed, ['m0'])
+  // What a cursor says is of one moment.
+  const checkpoint = scene.broker.checkpoint()
+  await scene.environment.settled()
+  syncs.release()
+  await scene.environment.settled()
+  syncs.release()
+  await checkpoint
+  await scene.environment.settled()
+  t.deepEqual(scene.relayed, texts(0, 45))
+  scene.takeSends()
+  await scene.crash()
+  t.deepEqual(scene.account.totals.lost, {})
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), texts(0, 45))
+  t.is(scene.account.acked, 45)
 })
