@@ -29,8 +29,8 @@ export interface Epoch {
   readonly id: string
 }
 
-/** The acked message at the highest commit-log offset. */
-export interface LastAcked extends Place {
+/** An acked message at an end of its epoch: at the lowest or the highest commit-log offset. */
+export interface EndOfEpoch extends Place {
   topic: string
   queueId: number
 }
@@ -51,6 +51,7 @@ export interface Traced {
   ackedIn: SourceEpoch | undefined
 }
 
+const RECENT_MOST = 8
 const NO_QUEUES: ReadonlyMap<number, AckedOffsets> = new Map()
 
 export class SourceEpoch implements Epoch {
@@ -60,18 +61,9 @@ export class SourceEpoch implements Epoch {
   readonly address: string
   /** What began when the source took offsets of this one back. */
   successor: SourceEpoch | undefined = undefined
-  /** A commit-log offset of -1 where no ack had any. */
-  readonly last: LastAcked = {
-    topic: '',
-    queueId: 0,
-    sequence: 0,
-    queueOffset: -1,
-    commitLogOffset: -1,
-    bornTimestamp: 0,
-    ackedAt: 0,
-    hash: 0,
-    placeFlags: 0,
-  }
+  /** What was acked first and last, by the source's log; at a commit-log offset of -1 where no ack had any. */
+  readonly first = noMessage()
+  readonly last = noMessage()
   readonly #topics = new Map<string, Map<number, AckedOffsets>>()
   /** Clients send to few topics: the last one is not looked up again. */
   #lastTopic = ''
@@ -113,15 +105,10 @@ export class SourceEpoch implements Epoch {
       this.#lastQueues = queues
     }
     queue.add(place.queueOffset)
-    const { last } = this
-    if (place.commitLogOffset <= last.commitLogOffset) return
-    last.topic = topic
-    last.queueId = queueId
-    last.queueOffset = place.queueOffset
-    last.commitLogOffset = place.commitLogOffset
-    last.bornTimestamp = place.bornTimestamp
-    last.hash = place.hash
-    last.placeFlags = place.placeFlags
+    const { commitLogOffset } = place
+    if (commitLogOffset > this.last.commitLogOffset) set(this.last, topic, queueId, place)
+    if (commitLogOffset >= 0 && (this.first.commitLogOffset < 0 || commitLogOffset < this.first.commitLogOffset))
+      set(this.first, topic, queueId, place)
   }
 
   #queues(topic: string): ReadonlyMap<number, AckedOffsets> {
@@ -132,6 +119,30 @@ export class SourceEpoch implements Epoch {
     this.#lastQueues = queues
     return queues
   }
+}
+
+function noMessage(): EndOfEpoch {
+  return {
+    topic: '',
+    queueId: 0,
+    sequence: 0,
+    queueOffset: -1,
+    commitLogOffset: -1,
+    bornTimestamp: 0,
+    ackedAt: 0,
+    hash: 0,
+    placeFlags: 0,
+  }
+}
+
+function set(end: EndOfEpoch, topic: string, queueId: number, place: Place): void {
+  end.topic = topic
+  end.queueId = queueId
+  end.queueOffset = place.queueOffset
+  end.commitLogOffset = place.commitLogOffset
+  end.bornTimestamp = place.bornTimestamp
+  end.hash = place.hash
+  end.placeFlags = place.placeFlags
 }
 
 /** A connection to the source that is up. */
@@ -160,6 +171,8 @@ export class Epochs {
   readonly #began: (epoch: Epoch) => void
   #ordinal: number
   #newest: SourceEpoch
+  /** Those that were numbered last, the oldest first. */
+  #recent: SourceEpoch[] = []
 
   /** `first` is drawn already; `began` is told of each epoch before its first place. */
   constructor(address: string, first: Epoch, draw: () => string, began: (epoch: Epoch) => void) {
@@ -169,6 +182,7 @@ export class Epochs {
     this.#newest = new SourceEpoch(address)
     this.#newest.ordinal = first.ordinal
     this.#newest.id = first.id
+    this.#recent.push(this.#newest)
   }
 
   /** What a connection that comes up now is held against. */
@@ -231,10 +245,16 @@ export class Epochs {
     if (epoch === undefined) {
       epoch = this.#epochOf(send, queueId, place)
       send.ackedIn = epoch
-      if (epoch.ordinal === 0) this.#number(epoch)
     }
+    if (epoch.ordinal === 0) this.#number(epoch)
     epoch.add(send.topic, queueId, place)
     return epoch
+  }
+
+  /** Epochs from this one on in which something was acked before this commit-log offset, the newest first. */
+  around(epoch: SourceEpoch, commitLogOffset: number): SourceEpoch[] {
+    const isBefore = ({ first }: SourceEpoch) => first.commitLogOffset >= 0 && first.commitLogOffset < commitLogOffset
+    return this.#recent.filter(one => one.ordinal >= epoch.ordinal && isBefore(one)).reverse()
   }
 
   #epochOf(send: Traced, queueId: number, place: Place): SourceEpoch {
@@ -258,6 +278,7 @@ export class Epochs {
   #number(epoch: SourceEpoch): void {
     epoch.ordinal = ++this.#ordinal
     epoch.id = this.#draw()
+    this.#recent = [...this.#recent.slice(-RECENT_MOST + 1), epoch]
     // The name answers from there now.
     if (epoch.address !== this.#newest.address) this.#newest = epoch
     this.#began(epoch)
