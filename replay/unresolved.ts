@@ -67,6 +67,8 @@ export interface UnresolvedContext {
 interface Suspect extends Unanswered {
   send: Send
   since: number
+  /** While its connection lived, this turned out to be of another epoch than that in which the send was forwarded. */
+  left: boolean
 }
 
 /** Where a send may stand: all of its messages, one behind the other. */
@@ -110,7 +112,8 @@ export class Unresolved {
     send.unescape()
     this.#memory.keepAnyway(send)
     const { bornHost, accept } = from
-    this.#suspects.add({ send, bornHost, accept, since: this.#context.clock.now() })
+    const left = send.connection !== undefined && send.forwardedIn === send.connection.disproved
+    this.#suspects.add({ send, bornHost, accept, left, since: this.#context.clock.now() })
     let dropped = 0
     for (const oldest of this.#suspects) {
       if (!this.#memory.isFull) break
@@ -242,15 +245,17 @@ export class Unresolved {
 
   async #epochOf(search: Search): Promise<SourceEpoch | undefined> {
     const found = search.outcome()
-    const { forwardedIn, connection } = search.suspect.send
+    const { forwardedIn, connection, topic } = search.suspect.send
     if (typeof found === 'string' || forwardedIn === undefined) return undefined
     const { has, epochsAround } = this.#context
-    // It was forwarded before its connection was confirmed, which it was not: because nobody answered, or rightly?
-    const left = forwardedIn === connection?.disproved && !(await has(forwardedIn.last))
-    const from = left ? connection!.epoch! : forwardedIn
+    const from = search.suspect.left ? connection!.epoch! : forwardedIn
     if (from.ordinal === 0) return undefined
-    for (const epoch of epochsAround(from, found.records[0]!.commitLogOffset)) if (await has(epoch.first)) return epoch
-    return left ? undefined : forwardedIn
+    for (const epoch of epochsAround(from, found.records[0]!.commitLogOffset)) {
+      // Where it is acked another message stood: the source has lost that one.
+      if (epoch.acked(topic, found.queueId)?.has(found.first)) continue
+      if (await has(epoch.first)) return epoch
+    }
+    return undefined
   }
 
   async #queues(topic: string): Promise<number[]> {
