@@ -47,7 +47,7 @@ export interface Traced {
   queueBefore: number
   /** The same for all queues of its topic, where the broker chooses. */
   queuesBefore: ReadonlyMap<number, number> | undefined
-  /** Set here at its ack: the epoch of its messages. */
+  /** Set here at its ack: the epoch of its messages. Kept where it is set before. */
   ackedIn: SourceEpoch | undefined
 }
 
@@ -239,13 +239,12 @@ export class Epochs {
     this.confirmed(connections, next)
   }
 
-  /** The epoch of a message of an acked send; all messages of a send have one. */
+  /** The epoch of a message of an acked send; most often all messages of a send have one. */
   acked(send: Traced, queueId: number, place: Place): SourceEpoch {
-    let epoch = send.ackedIn
-    if (epoch === undefined) {
-      epoch = this.#epochOf(send, queueId, place)
-      send.ackedIn = epoch
-    }
+    let epoch = send.ackedIn ?? this.#epochOf(send, queueId, place)
+    // A place has one message: where it is acked already, this is another one.
+    while (epoch.acked(send.topic, queueId)?.has(place.queueOffset)) epoch = this.#next(epoch)
+    send.ackedIn = epoch
     if (epoch.ordinal === 0) this.#number(epoch)
     epoch.add(send.topic, queueId, place)
     return epoch
@@ -262,8 +261,7 @@ export class Epochs {
     let epoch = forwardedIn
     if (forwardedIn === connection.disproved) epoch = connection.epoch!.present
     else if (goesBack(send, queueId, place)) epoch = this.#next(forwardedIn)
-    // A place has one message: where it is acked already, this is another one.
-    while (isAcked(epoch, send.topic, queueId, place)) epoch = this.#next(epoch)
+    while (place.commitLogOffset >= 0 && place.commitLogOffset === epoch.last.commitLogOffset) epoch = this.#next(epoch)
     return epoch
   }
 
@@ -289,9 +287,4 @@ function goesBack(send: Traced, queueId: number, { queueOffset, commitLogOffset 
   if (commitLogOffset >= 0 && commitLogOffset <= send.logBefore) return true
   if (send.queuesBefore !== undefined) return queueOffset <= (send.queuesBefore.get(queueId) ?? -1)
   return queueId === send.queueId && queueOffset <= send.queueBefore
-}
-
-function isAcked(epoch: SourceEpoch, topic: string, queueId: number, place: Place): boolean {
-  if (place.commitLogOffset >= 0 && place.commitLogOffset === epoch.last.commitLogOffset) return true
-  return epoch.acked(topic, queueId)?.has(place.queueOffset) ?? false
 }

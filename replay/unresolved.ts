@@ -252,7 +252,8 @@ export class Unresolved {
     if (from.ordinal === 0) return undefined
     for (const epoch of epochsAround(from, found.records[0]!.commitLogOffset)) {
       // Where it is acked another message stood: the source has lost that one.
-      if (epoch.acked(topic, found.queueId)?.has(found.first)) continue
+      const acked = epoch.acked(topic, found.queueId)
+      if (found.records.some((_, index) => acked?.has(found.first + index))) continue
       if (await has(epoch.first)) return epoch
     }
     return undefined
