@@ -268,7 +268,6 @@ export class SourceBroker {
     message.epoch = epoch.ordinal
     message.lane = lane
     this.journal.append(topic, queueId, message, epoch)
-    if (lane.isBehind(epoch.ordinal, message.queueOffset)) lane.expectLate(epoch.ordinal, message.queueOffset)
     message.kept = this.#memory.keep(message)
     this.account.accepted(message.kept)
     if (!message.kept) dropBody(message)
@@ -306,6 +305,10 @@ export class SourceBroker {
     for (const relay of relays) relay()
     for (const message of messages) {
       const { topic, queueId } = message.lane!
+      const { epoch, queueOffset } = message
+      // Not before: what is refused in the same turn may have let higher ones go.
+      const lane = this.#lane(topic, queueId)
+      if (lane.isBehind(epoch, queueOffset)) lane.expectLate(epoch, queueOffset)
       this.#release.acked(topic, queueId, message)
     }
     for (const send of sends) this.#release.settled(send, send.lane!.queueId)
