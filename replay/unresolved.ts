@@ -250,10 +250,13 @@ export class Unresolved {
     const { has, epochsAround } = this.#context
     const from = search.suspect.left ? connection!.epoch! : forwardedIn
     if (from.ordinal === 0) return undefined
-    for (const epoch of epochsAround(from, found.records[0]!.commitLogOffset)) {
+    const { commitLogOffset } = found.records[0]!
+    for (const epoch of epochsAround(from, commitLogOffset)) {
       // Where it is acked another message stood: the source has lost that one.
       const acked = epoch.acked(topic, found.queueId)
       if (found.records.some((_, index) => acked?.has(found.first + index))) continue
+      // What stands behind a lost tail came after it.
+      if (commitLogOffset > epoch.last.commitLogOffset && !(await has(epoch.last))) continue
       if (await has(epoch.first)) return epoch
     }
     return undefined
