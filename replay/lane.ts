@@ -25,7 +25,7 @@ import { arrived, placeKey, traceKey } from './settle.ts'
 import type { Turns } from './turns.ts'
 import { WaitError } from './wait-error.ts'
 
-/** Milliseconds for an answer to a send; after that the link is ended and the outcome found out. */
+/** Milliseconds for an answer to a send; then the link is ended. */
 const SEND_TIMEOUT = 10_000
 /** Milliseconds between two tries, at most. */
 const RETRY_MOST = 1_000
@@ -119,15 +119,14 @@ export class Lane {
 
   /** A released place, behind all others. It is counted already. */
   push(place: Place, epoch: number, body: Body | undefined): void {
-    if (this.isBehind(epoch, place.queueOffset)) this.expectLate(epoch, place.queueOffset)
-    else this.#released(epoch, place.queueOffset)
+    if (!this.#released(epoch, place.queueOffset)) this.expectLate(epoch, place.queueOffset)
     this.queue.push(place, epoch, body)
     this.#wake()
   }
 
   /** A place from before this start, in any order. It is counted already. */
   restore(place: Place, epoch: number, isLate: boolean): void {
-    if (!this.isBehind(epoch, place.queueOffset)) this.#released(epoch, place.queueOffset)
+    this.#released(epoch, place.queueOffset)
     if (isLate) this.expectLate(epoch, place.queueOffset)
     this.queue.insert(place, epoch)
   }
@@ -143,9 +142,11 @@ export class Lane {
     return epoch < this.#releasedEpoch || (epoch === this.#releasedEpoch && queueOffset < this.#releasedEnd)
   }
 
-  #released(epoch: number, queueOffset: number): void {
+  #released(epoch: number, queueOffset: number): boolean {
+    if (this.isBehind(epoch, queueOffset)) return false
     this.#releasedEpoch = epoch
     this.#releasedEnd = queueOffset + 1
+    return true
   }
 
   /** A place was journaled that comes behind higher ones: the cursor's mark must not cover it. */
@@ -468,7 +469,7 @@ export class Lane {
     const body = this.queue.done(index)
     if (body !== undefined) this.#context.memory.letGo(body)
     this.#late.get(epoch)?.delete(queueOffset)
-    // Also for a late one, which may be the highest of an epoch that has ended; other late ones are named.
+    // Also for a late one: it may be the highest of its epoch.
     this.#doneEnd.set(epoch, Math.max(this.#doneEnd.get(epoch) ?? 0, queueOffset + 1))
     this.#context.done(sequence)
   }
