@@ -178,6 +178,8 @@ export class SourceBroker {
       address: () => this.address,
       turns: this.#turns,
       sendGiveUpTimeout: options.sendGiveUpTimeout,
+      epochsAround: (epoch, commitLogOffset) => this.#epochs.around(epoch, commitLogOffset),
+      has: message => this.#confirmation.has(message, this.address),
       settled: send => this.refused(send),
       unresolved: count => this.unresolved(count),
       ...(options.unresolvedMemory === undefined ? {} : { memoryMost: options.unresolvedMemory }),
