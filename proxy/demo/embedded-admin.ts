@@ -83,6 +83,7 @@ export function runtimeInfo(store: EmbeddedStore): Answer {
     commitLogMaxOffset: String(store.commitLogMaxOffset),
     commitLogMinOffset: String(store.commitLogMinOffset),
     dispatchBehindBytes: String(store.dispatchBehindBytes),
+    earliestMessageTimeStamp: String(store.oldestAt),
   }
   return json({ table })
 }
