@@ -4,7 +4,7 @@
 
 import type { ExecutionContext } from 'ava'
 import { Producer } from '../../proxy/demo/producer.ts'
-import { compare, holds, type Proof, proofLine, readTopic } from '../../proxy/demo/proof.ts'
+import { compare, holds, keyOf, type Proof, proofLine, readTopic } from '../../proxy/demo/proof.ts'
 import type { RealCluster } from '../../proxy/demo/real-cluster.ts'
 import { silentLogger } from '../../proxy/logger.ts'
 import { realEnvironment } from '../../replay/index.ts'
@@ -89,8 +89,11 @@ export class Load {
     await until('the remote has nearly all', near, DRAIN_TIMEOUT)
   }
 
-  /** Ends the sending. At each remote is then what was acked, once, in order, as it was sent, and the account says so. */
-  async whole(): Promise<void> {
+  /**
+   * Ends the sending. At each remote is then what was acked, once, in order, as it was sent, and the account says so; and
+   * nothing of what others wrote to the source.
+   */
+  async whole(others: ReadonlySet<string> = new Set()): Promise<void> {
     const t = this.#t
     await this.producer.stop()
     const { acked, failed } = this.producer
@@ -102,7 +105,8 @@ export class Load {
         DRAIN_TIMEOUT,
       )
       const metrics = await this.gateway.metrics()
-      const proof = compare(acked, atSource, await readTopic(environment, cluster.nameServer, this.topic))
+      const atRemote = await readTopic(environment, cluster.nameServer, this.topic)
+      const proof = compare(acked, atSource, atRemote)
       t.log(
         name,
         proofLine(proof),
@@ -111,6 +115,8 @@ export class Load {
       t.true(holds(proof), `${name} ${proofLine(proof)} ${firstOf(proof)}`)
       t.is(metrics.get(`replicated_messages{remote="${name}"}`), proof.remote, `${name}: replicated, as counted`)
       t.is(sumOf(metrics, 'lost_messages_total'), 0)
+      const strangers = [...atRemote.values()].flat().filter(message => others.has(keyOf(message)))
+      t.is(strangers.length, 0, `${name}: messages of others`)
     }
   }
 }

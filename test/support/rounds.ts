@@ -7,6 +7,7 @@ const SAY_EVERY = 10_000
 const table = {
   killGateway: [10, 100],
   killGatewayInGap: [2, 20],
+  killGatewayUnreadable: [1, 20],
   killGatewayAndSource: [2, 20],
   killRemoteSyncFlush: [3, 100],
   killRemoteAsyncFlush: [3, 100],
