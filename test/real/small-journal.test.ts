@@ -26,7 +26,7 @@ for (const [title, topic, gateway, megabytes] of [
         source,
         remote,
         topic,
-        rate: 1_500,
+        rate: 1_000,
         bytes: BYTES,
         gateway: [...gateway],
         ...dataDir,
@@ -34,7 +34,7 @@ for (const [title, topic, gateway, megabytes] of [
       const other = new Producer(environment, source.nameServer, topic, BYTES)
       t.teardown(() => other.end())
       await other.connect()
-      other.start(1_500)
+      other.start(1_000)
 
       await remote.brokers[0]!.kill()
       const outage = async () => {
