@@ -48,7 +48,7 @@ export class Load {
     this.#rate = options.rate
   }
 
-  /** Starts both, and waits until messages are replicated. Everything ends with the test. */
+  /** Starts both, and waits until the remotes keep up. Everything ends with the test. */
   static async start(t: ExecutionContext, options: LoadOptions): Promise<Load> {
     const { source, remote, topic, rate, bytes = 512 } = options
     const remotes = Object.entries(remotesOf(remote)).map(([name, cluster]) => [name, cluster.nameServer] as const)
@@ -65,11 +65,11 @@ export class Load {
     const load = new Load(t, options, gateway, producer)
     await producer.connect()
     producer.start(rate)
-    for (const name of Object.keys(load.remotes))
-      await until(
-        `messages are replicated to ${name}`,
-        async () => (await load.value('replicated_messages', name)) > 200,
-      )
+    for (const name of Object.keys(load.remotes)) {
+      const some = async () => (await load.value('replicated_messages', name)) > 200
+      await until(`messages are replicated to ${name}`, some)
+      await load.caughtUp(name)
+    }
     return load
   }
 
