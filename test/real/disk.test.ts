@@ -80,8 +80,8 @@ interface Readiness {
   journal: { failed: boolean }[]
 }
 
-async function readyz({ admin }: GatewayProcess): Promise<{ status: number; failed: boolean }> {
-  const answer = await fetch(`http://${admin}/readyz`)
+async function readyz(gateway: GatewayProcess): Promise<{ status: number; failed: boolean }> {
+  const answer = await gateway.ask('/readyz')
   const { journal } = (await answer.json()) as Readiness
   return { status: answer.status, failed: journal.some(({ failed }) => failed) }
 }
