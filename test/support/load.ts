@@ -110,7 +110,7 @@ export class Load {
       t.log(
         name,
         proofLine(proof),
-        `failed=${failed} peak memory ${Math.round(this.gateway.peakMemory() / 2 ** 20)} MiB`,
+        `failed=${failed} slowest=${this.producer.slowest} ms peak memory ${Math.round(this.gateway.peakMemory() / 2 ** 20)} MiB`,
       )
       t.true(holds(proof), `${name} ${proofLine(proof)} ${firstOf(proof)}`)
       t.is(metrics.get(`replicated_messages{remote="${name}"}`), proof.remote, `${name}: replicated, as counted`)
