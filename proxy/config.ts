@@ -25,6 +25,8 @@ export interface Config {
   /** Bytes. */
   readonly bodyMemory: number
   readonly journalAck: 'append' | 'fsync'
+  readonly journalBodies: 'spill' | 'always'
+  readonly onJournalFull: 'gap' | 'reject'
   readonly journalMaxBytes: number
   readonly journalMinFreeBytes: number
   readonly journalCompression: 'none' | 'lz4'

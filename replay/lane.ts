@@ -52,6 +52,8 @@ export interface LaneContext {
   remoteBroker(name: string): RemoteBroker
   bornTimestampTolerance: number
   stamper: Omit<Stamper, 'queueId'>
+  /** The source refused to be read back from. */
+  refused(topic: string, reason: string): void
   /** Makes the lanes' remote queues durable. */
   checkpoint(): Promise<void>
 }
@@ -100,7 +102,14 @@ export class Lane {
     })
     this.#gaps = new GapFiller(
       context.environment.clock,
-      { cluster: context.source, topic, queueId, address: context.sourceAddress, turns: context.turns },
+      {
+        cluster: context.source,
+        topic,
+        queueId,
+        address: context.sourceAddress,
+        turns: context.turns,
+        refused: reason => context.refused(topic, reason),
+      },
       this.queue,
       context.memory,
       context.account,

@@ -251,6 +251,8 @@ export class Spill {
       if (page.readers === 0 || page.block !== undefined) continue
       const old = page.firstAckedAt <= before && page.pins === 0
       if (!old && !pressed && page.minSequence > this.#forcedTo) kept.push(entry)
+      // What cannot be had again stays in memory, and in the journal, until there is room.
+      else if (page.keeps && !this.#options.hasRoom(page.bodyBytes)) kept.push(entry)
       else {
         due.push(entry)
         bytes += page.bodyBytes + page.count * 16
@@ -297,7 +299,7 @@ export class Spill {
         this.spilled += page.withBody
         open.pages++
         open.unsynced.push([page, backlog])
-        if (page.pins === 0 || this.#memory.isFull) backlog.dropBodies(page)
+        if (!page.keeps && (page.pins === 0 || this.#memory.isFull)) backlog.dropBodies(page)
       }
     } catch (error) {
       this.#fail('write', error as Error)
@@ -373,6 +375,8 @@ export class Spill {
       for (let at = 0; at < page.count; at++)
         if (backlog.readers.some(reader => !reader.hasDone(page, at))) this.#options.folded(page.sequence(at))
       page.folded = true
+      if (page.keeps && page.readers > 0 && page.isLoaded && (page.pins === 0 || this.#memory.isFull))
+        backlog.dropBodies(page)
       backlog.dropPlaces(page)
     }
   }

@@ -27,8 +27,8 @@ realTest('kill -9 of the gateway at random moments under load, also with the rem
 realTest('kill -9 of the gateway while it is in a gap, and while it fills one', async t => {
   const { source, remote } = await clusters()
   const random = seededRandom(t)
-  // So little that nearly all is a gap.
-  const gateway = ['--bodyMemory=1MiB']
+  // So little that nearly all is a gap, and no room on the disk.
+  const gateway = ['--bodyMemory=1MiB', '--journalMinFreeBytes=1000000GiB']
   const load = await Load.start(t, { source, remote, topic: 'Gap', rate: 1_000, gateway })
   const readBack = async () => (await load.gateway.metrics()).get('read_back_messages_total')!
   for (const _ of rounds(t, 'killGatewayInGap')) {

@@ -35,6 +35,8 @@ export interface SceneOptions {
   maxBytes?: number
   spillAfter?: number
   compress?: boolean
+  journalBodies?: 'spill' | 'always'
+  onJournalFull?: 'gap' | 'reject'
   journalAck?: 'append' | 'fsync'
   unresolvedMemory?: number
   /** Labels of the remotes. */
@@ -194,6 +196,8 @@ export class Scene {
       topicSync: 'create',
       journal: {
         ack: this.#options.journalAck ?? 'append',
+        bodies: this.#options.journalBodies ?? 'spill',
+        onFull: this.#options.onJournalFull ?? 'gap',
         maxBytes: this.#options.maxBytes ?? 1_000_000_000,
         minFreeBytes: 0,
         spillAfter: this.#options.spillAfter ?? 200,

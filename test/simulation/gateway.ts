@@ -125,6 +125,8 @@ export class GatewayProcess implements Host {
       remoteBrokerAway: 'wait',
       journal: {
         ack: 'append',
+        bodies: 'spill',
+        onFull: 'gap',
         maxBytes: 1_000_000_000,
         minFreeBytes: 0,
         spillAfter: 200,
@@ -294,6 +296,7 @@ export class GatewayProcess implements Host {
         frameBytesMax: 1_000_000,
         pendingBytesMax,
         skipped: () => {},
+        refused: () => {},
         ackHeld: () => {},
         malformed: reason => say(this.name, `malformed frame: ${reason}`),
         closed: () => void this.sessions.delete(session),
