@@ -1,5 +1,6 @@
 // The public face of the codec: bytes in, values out. No socket, file, clock, timer or logger.
 
+export * from './client-body.ts'
 export * from './codec-error.ts'
 export * from './ext-fields.ts'
 export * from './frame-head.ts'

@@ -48,6 +48,11 @@ export const configTable = {
     fallback: 'create',
     help: 'whether a topic that the remote lacks is made there',
   },
+  remoteBrokerAway: {
+    kind: ['wait', 'reroute'],
+    fallback: 'wait',
+    help: 'whether lanes wait for a remote broker that is away, or go to another after a minute, out of order',
+  },
   bodyMemory: {
     kind: 'size',
     fallback: '64MiB',

@@ -21,6 +21,7 @@ export interface Config {
   readonly topics: string
   readonly topicsExclude: string
   readonly topicSync: 'create' | 'off'
+  readonly remoteBrokerAway: 'wait' | 'reroute'
   /** Bytes. */
   readonly bodyMemory: number
   readonly journalAck: 'append' | 'fsync'

@@ -73,6 +73,7 @@ export class Gateway {
         stallTimeout: config.journalStallTimeout,
         compress: config.journalCompression === 'lz4',
       },
+      remoteBrokerAway: config.remoteBrokerAway,
     })
     const isClusterName = (name: string) =>
       this.#brokers.table.entries.some(({ broker, cluster }) => broker === name || cluster === name)

@@ -79,6 +79,19 @@ export class Account {
     this.totals.replicated++
   }
 
+  /** The remote has lost its tail: these have to be found there again, or to be sent again. */
+  unclearAgain(count: number): void {
+    this.totals.replicated -= count
+    this.inGap += count
+  }
+
+  /** They were done, may be gone at the remote, and nobody knows any more which they were. */
+  lostAtRemote(count: number): void {
+    if (count === 0) return
+    this.totals.replicated -= count
+    this.lostUnseen('remote', count)
+  }
+
   deadLettered(withBody: boolean): void {
     this.#left(withBody)
     this.totals.deadLettered++

@@ -92,27 +92,27 @@ export class Backlog {
 
   /** A reader has done this one. Its body goes when all have. */
   done(page: Page, at: number): void {
-    if (this.readers.length > 1) for (const reader of this.readers) if (!reader.hasDone(page, at)) return
+    if (this.readers.length > 1) for (const reader of this.#readersOf(page)) if (!reader.hasDone(page, at)) return
     const body = page.takeBody(at)
     if (body !== undefined) this.memory.letGo(body)
-    if (!page.folded) this.#events.done(page.sequence(at))
+    if (!page.folded && page.owner === undefined) this.#events.done(page.sequence(at))
   }
 
   /** A reader has passed this page. */
   passed(page: Page): void {
-    if (--page.readers === 0) this.#events.passed(page)
+    if (--page.readers === 0 && page.owner === undefined) this.#events.passed(page)
   }
 
   /** A body that was read back from the source. */
   fill(page: Page, at: number, body: Body): void {
     const had = page.hasBody(at)
     page.setBody(at, body)
-    if (!had) for (const reader of this.readers) if (!reader.hasDone(page, at)) reader.account.moved('queued')
+    if (!had) for (const reader of this.#readersOf(page)) if (!reader.hasDone(page, at)) reader.account.moved('queued')
   }
 
   /** Its body is given up: the message is a gap. */
   becomesGap(page: Page, at: number): void {
-    for (const reader of this.readers) if (!reader.hasDone(page, at)) reader.account.moved('gap')
+    for (const reader of this.#readersOf(page)) if (!reader.hasDone(page, at)) reader.account.moved('gap')
   }
 
   /** A page has come back from its block; what is undefined is damaged. */
@@ -154,6 +154,10 @@ export class Backlog {
     if (page.pins > 0 || !page.folded || page.isLoaded || !page.hasPlaces) return
     if (this.readers.some(reader => reader.isWithin(page))) return
     page.dropPlaces()
+  }
+
+  #readersOf(page: Page): readonly Reader[] {
+    return page.owner === undefined ? this.readers : [page.owner]
   }
 
   #begin(epoch: number): Page {

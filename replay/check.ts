@@ -29,12 +29,24 @@ export function unpacked(stored: StoredMessage): StoredMessage[] {
   }))
 }
 
-export function isTheAcked(place: Place, stored: StoredMessage): boolean {
-  if (stored.queueOffset !== place.queueOffset || stored.bornTimestamp !== place.bornTimestamp) return false
+/** What of a place proves a message. */
+export type Check = Pick<Place, 'queueOffset' | 'bornTimestamp' | 'hash' | 'placeFlags'>
+
+export function isTheAcked(place: Check, stored: StoredMessage): boolean {
+  if (stored.queueOffset !== place.queueOffset) return false
+  // The proof of its fold stood for it.
+  if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) return true
+  if (stored.bornTimestamp !== place.bornTimestamp) return false
   const uniqKey =
     (place.placeFlags & PlaceFlag.PAYLOAD_HASH) === 0 ? firstValue(stored.properties, 'UNIQ_KEY') : undefined
   if (uniqKey === undefined && (place.placeFlags & PlaceFlag.PAYLOAD_HASH) === 0) return false
   return hashOf(uniqKey, [stored.body]) === place.hash
+}
+
+/** The hash that the place of a message has. */
+export function hashIn(stored: StoredMessage, placeFlags: number): number {
+  const keyless = (placeFlags & PlaceFlag.PAYLOAD_HASH) !== 0
+  return hashOf(keyless ? undefined : firstValue(stored.properties, 'UNIQ_KEY'), [stored.body])
 }
 
 /** The message without what the broker's storage put on it. */

@@ -25,6 +25,11 @@ export interface Answer {
   body: Buffer
 }
 
+/** Who can be asked. Throws LinkError. */
+export interface Asked {
+  ask(address: string, code: number, ext?: Iterable<readonly [string, ExtValue]>, body?: Buffer): Promise<Answer>
+}
+
 /** A refusal in the cluster's own words. */
 export class RefusedError extends Error {
   readonly code: number
@@ -36,7 +41,7 @@ export class RefusedError extends Error {
   }
 }
 
-export class Cluster {
+export class Cluster implements Asked {
   readonly #environment: Environment
   readonly #nameServers: Address[]
   readonly #links = new Map<string, Link>()

@@ -7,7 +7,7 @@
 import { isTheAcked, unpacked } from './check.ts'
 import type { Clock } from './clock.ts'
 import type { Cluster } from './cluster.ts'
-import { type Epochs, type LastAcked, type SourceConnection, SourceEpoch } from './epoch.ts'
+import { type EndOfEpoch, type Epochs, type SourceConnection, SourceEpoch } from './epoch.ts'
 import type { Log } from './log.ts'
 import { view } from './reading.ts'
 
@@ -69,7 +69,7 @@ export class Confirmation {
   }
 
   /** Why it is not confirmed. */
-  #trouble(address: string, last: LastAcked, deadline: number): Promise<string | undefined> {
+  #trouble(address: string, last: EndOfEpoch, deadline: number): Promise<string | undefined> {
     if (last.commitLogOffset < 0) return Promise.resolve('no ack said where in its log the source has a message')
     const expected = { ...last }
     return new Promise(resolve => {
@@ -80,18 +80,23 @@ export class Confirmation {
       this.#cancel = this.#clock.after(Math.max(0, deadline - this.#clock.now()), () =>
         end(`no answer within ${CONFIRM_MOST} ms`),
       )
-      view(this.#cluster, address, expected.commitLogOffset).then(
-        record => {
-          const fits =
-            record !== undefined &&
-            record.topic === expected.topic &&
-            record.queueId === expected.queueId &&
-            unpacked(record).some(stored => isTheAcked(expected, stored))
-          if (fits) end(undefined)
-          else end(record === undefined ? 'nothing stands there' : 'another message stands there')
-        },
-        error => end((error as Error).message),
-      )
+      this.#read(address, expected).then(end, error => end((error as Error).message))
     })
+  }
+
+  /** Whether the log of this address has what was acked first, or last, in an epoch. Throws LinkError, RefusedError. */
+  async has(message: EndOfEpoch, address: string): Promise<boolean> {
+    return message.commitLogOffset >= 0 && (await this.#read(address, { ...message })) === undefined
+  }
+
+  /** Why it is not there. */
+  async #read(address: string, expected: EndOfEpoch): Promise<string | undefined> {
+    const record = await view(this.#cluster, address, expected.commitLogOffset)
+    if (record === undefined) return 'nothing stands there'
+    const isIt =
+      record.topic === expected.topic &&
+      record.queueId === expected.queueId &&
+      unpacked(record).some(stored => isTheAcked(expected, stored))
+    return isIt ? undefined : 'another message stands there'
   }
 }

@@ -9,6 +9,7 @@
 import { crc32 } from 'node:zlib'
 import type { Totals } from './account.ts'
 import type { FileSystem } from './file-system.ts'
+import type { EncodedKnownEnds } from './known-ends.ts'
 
 export interface QueueMark {
   epoch: number
@@ -32,6 +33,16 @@ export interface QueueState {
   queueId: number
   marks: QueueMark[]
   remote: RemoteQueue | undefined
+  /** Undefined where there are none. */
+  ends: EncodedKnownEnds | undefined
+}
+
+/** What is known of our links to a remote broker: the groups of those of which bytes may still arrive. */
+export interface LinkState {
+  broker: string
+  groups: string[]
+  /** When it last answered: milliseconds, our clock. */
+  lastAnswerAt: number | undefined
 }
 
 export interface Slot {
@@ -47,6 +58,7 @@ export interface Slot {
   topics: [number: number, name: string][]
   epochIds: [ordinal: number, id: string][]
   queues: QueueState[]
+  links: LinkState[]
   totals: Totals
 }
 

@@ -29,8 +29,8 @@ export interface Epoch {
   readonly id: string
 }
 
-/** The acked message at the highest commit-log offset. */
-export interface LastAcked extends Place {
+/** An acked message at an end of its epoch: at the lowest or the highest commit-log offset. */
+export interface EndOfEpoch extends Place {
   topic: string
   queueId: number
 }
@@ -47,10 +47,11 @@ export interface Traced {
   queueBefore: number
   /** The same for all queues of its topic, where the broker chooses. */
   queuesBefore: ReadonlyMap<number, number> | undefined
-  /** Set here at its ack: the epoch of its messages. */
+  /** Set here at its ack: the epoch of its messages. Kept where it is set before. */
   ackedIn: SourceEpoch | undefined
 }
 
+const RECENT_MOST = 8
 const NO_QUEUES: ReadonlyMap<number, AckedOffsets> = new Map()
 
 export class SourceEpoch implements Epoch {
@@ -60,21 +61,9 @@ export class SourceEpoch implements Epoch {
   readonly address: string
   /** What began when the source took offsets of this one back. */
   successor: SourceEpoch | undefined = undefined
-  /** A commit-log offset of -1 where no ack had any. */
-  readonly last: LastAcked = {
-    topic: '',
-    queueId: 0,
-    epoch: 0,
-    sequence: 0,
-    queueOffset: -1,
-    commitLogOffset: -1,
-    bornTimestamp: 0,
-    ackedAt: 0,
-    hash: 0,
-    placeFlags: 0,
-    skipReason: 0,
-    skipMask: 0,
-  }
+  /** What was acked first and last, by the source's log; at a commit-log offset of -1 where no ack had any. */
+  readonly first = noMessage()
+  readonly last = noMessage()
   readonly #topics = new Map<string, Map<number, AckedOffsets>>()
   /** Clients send to few topics: the last one is not looked up again. */
   #lastTopic = ''
@@ -116,15 +105,10 @@ export class SourceEpoch implements Epoch {
       this.#lastQueues = queues
     }
     queue.add(place.queueOffset)
-    const { last } = this
-    if (place.commitLogOffset <= last.commitLogOffset) return
-    last.topic = topic
-    last.queueId = queueId
-    last.queueOffset = place.queueOffset
-    last.commitLogOffset = place.commitLogOffset
-    last.bornTimestamp = place.bornTimestamp
-    last.hash = place.hash
-    last.placeFlags = place.placeFlags
+    const { commitLogOffset } = place
+    if (commitLogOffset > this.last.commitLogOffset) set(this.last, topic, queueId, place)
+    if (commitLogOffset >= 0 && (this.first.commitLogOffset < 0 || commitLogOffset < this.first.commitLogOffset))
+      set(this.first, topic, queueId, place)
   }
 
   #queues(topic: string): ReadonlyMap<number, AckedOffsets> {
@@ -135,6 +119,33 @@ export class SourceEpoch implements Epoch {
     this.#lastQueues = queues
     return queues
   }
+}
+
+function noMessage(): EndOfEpoch {
+  return {
+    topic: '',
+    queueId: 0,
+    epoch: 0,
+    sequence: 0,
+    queueOffset: -1,
+    commitLogOffset: -1,
+    bornTimestamp: 0,
+    ackedAt: 0,
+    hash: 0,
+    placeFlags: 0,
+    skipReason: 0,
+    skipMask: 0,
+  }
+}
+
+function set(end: EndOfEpoch, topic: string, queueId: number, place: Place): void {
+  end.topic = topic
+  end.queueId = queueId
+  end.queueOffset = place.queueOffset
+  end.commitLogOffset = place.commitLogOffset
+  end.bornTimestamp = place.bornTimestamp
+  end.hash = place.hash
+  end.placeFlags = place.placeFlags
 }
 
 /** A connection to the source that is up. */
@@ -163,6 +174,8 @@ export class Epochs {
   readonly #began: (epoch: Epoch) => void
   #ordinal: number
   #newest: SourceEpoch
+  /** Those that were numbered last, the oldest first. */
+  #recent: SourceEpoch[] = []
 
   /** `first` is drawn already; `began` is told of each epoch before its first place. */
   constructor(address: string, first: Epoch, draw: () => string, began: (epoch: Epoch) => void) {
@@ -172,6 +185,7 @@ export class Epochs {
     this.#newest = new SourceEpoch(address)
     this.#newest.ordinal = first.ordinal
     this.#newest.id = first.id
+    this.#recent.push(this.#newest)
   }
 
   /** What a connection that comes up now is held against. */
@@ -228,16 +242,21 @@ export class Epochs {
     this.confirmed(connections, next)
   }
 
-  /** The epoch of a message of an acked send; all messages of a send have one. */
+  /** The epoch of a message of an acked send; most often all messages of a send have one. */
   acked(send: Traced, queueId: number, place: Place): SourceEpoch {
-    let epoch = send.ackedIn
-    if (epoch === undefined) {
-      epoch = this.#epochOf(send, queueId, place)
-      send.ackedIn = epoch
-      if (epoch.ordinal === 0) this.#number(epoch)
-    }
+    let epoch = send.ackedIn ?? this.#epochOf(send, queueId, place)
+    // A place has one message: where it is acked already, this is another one.
+    while (epoch.acked(send.topic, queueId)?.has(place.queueOffset)) epoch = this.#next(epoch)
+    send.ackedIn = epoch
+    if (epoch.ordinal === 0) this.#number(epoch)
     epoch.add(send.topic, queueId, place)
     return epoch
+  }
+
+  /** Epochs from this one on in which something was acked before this commit-log offset, the newest first. */
+  around(epoch: SourceEpoch, commitLogOffset: number): SourceEpoch[] {
+    const isBefore = ({ first }: SourceEpoch) => first.commitLogOffset >= 0 && first.commitLogOffset < commitLogOffset
+    return this.#recent.filter(one => one.ordinal >= epoch.ordinal && isBefore(one)).reverse()
   }
 
   #epochOf(send: Traced, queueId: number, place: Place): SourceEpoch {
@@ -245,8 +264,7 @@ export class Epochs {
     let epoch = forwardedIn
     if (forwardedIn === connection.disproved) epoch = connection.epoch!.present
     else if (goesBack(send, queueId, place)) epoch = this.#next(forwardedIn)
-    // A place has one message: where it is acked already, this is another one.
-    while (isAcked(epoch, send.topic, queueId, place)) epoch = this.#next(epoch)
+    while (place.commitLogOffset >= 0 && place.commitLogOffset === epoch.last.commitLogOffset) epoch = this.#next(epoch)
     return epoch
   }
 
@@ -261,6 +279,7 @@ export class Epochs {
   #number(epoch: SourceEpoch): void {
     epoch.ordinal = ++this.#ordinal
     epoch.id = this.#draw()
+    this.#recent = [...this.#recent.slice(-RECENT_MOST + 1), epoch]
     // The name answers from there now.
     if (epoch.address !== this.#newest.address) this.#newest = epoch
     this.#began(epoch)
@@ -271,9 +290,4 @@ function goesBack(send: Traced, queueId: number, { queueOffset, commitLogOffset 
   if (commitLogOffset >= 0 && commitLogOffset <= send.logBefore) return true
   if (send.queuesBefore !== undefined) return queueOffset <= (send.queuesBefore.get(queueId) ?? -1)
   return queueId === send.queueId && queueOffset <= send.queueBefore
-}
-
-function isAcked(epoch: SourceEpoch, topic: string, queueId: number, place: Place): boolean {
-  if (place.commitLogOffset >= 0 && place.commitLogOffset === epoch.last.commitLogOffset) return true
-  return epoch.acked(topic, queueId)?.has(place.queueOffset) ?? false
 }

@@ -4,16 +4,22 @@
 
 import { Account } from './account.ts'
 import type { Backlog } from './backlog.ts'
-import { Cursor, type QueueMark, type QueueState, type Slot } from './cursor.ts'
+import { Cursor, type LinkState, type QueueMark, type QueueState, type Slot } from './cursor.ts'
 import { DeadLetters } from './dead-letters.ts'
 import type { Environment } from './environment.ts'
 import { Lane, type LaneContext } from './lane.ts'
 import type { Place } from './place.ts'
 import { type LoadPage, Reader } from './reader.ts'
 import type { Remote } from './remote.ts'
+import { RemoteBroker } from './remote-broker.ts'
+
+/** Milliseconds for which it is known what a remote was seen to have, counted to its last answer. */
+const RETENTION = 600_000
+/** Bytes of known ends of one lane in a slot. */
+const ENDS_BYTES_MAX = 64 * 1024
 
 /** What all feeds of a source broker share of a lane's context. */
-export type SharedContext = Omit<LaneContext, 'remote' | 'account' | 'deadLetters'>
+export type SharedContext = Omit<LaneContext, 'remote' | 'account' | 'deadLetters' | 'remoteBroker'>
 
 export class Feed {
   readonly remote: Remote
@@ -25,12 +31,19 @@ export class Feed {
   readonly #context: LaneContext
   readonly #load: LoadPage
   readonly #lanes = new Map<Backlog, Lane>()
+  readonly #remoteBrokers = new Map<string, RemoteBroker>()
+  /** By remote broker; those that an earlier process left, too. */
+  readonly #links = new Map<string, LinkState>()
+  /** Whether an earlier process may have had links that nobody knows. */
+  #unknownLinks = false
   #slot: Slot | undefined
   /** Whether there was no cursor: what is in the journal was before this remote. */
   isNew = false
   readonly #marks = new Map<string, QueueMark>()
   readonly #remoteQueues = new Map<string, QueueState>()
   #lastSlot = ''
+  /** Unclear since the remote lost its tail, as the cursor has it. */
+  #waitingAgain = 0
 
   constructor(environment: Environment, folder: string, remote: Remote, shared: SharedContext, load: LoadPage) {
     this.remote = remote
@@ -38,7 +51,13 @@ export class Feed {
     this.#folder = `${folder}/remotes/${remote.label}`
     this.#cursor = new Cursor(environment.fileSystem, this.#folder)
     this.#deadLetters = new DeadLetters(environment, this.#folder)
-    this.#context = { ...shared, remote, account: this.account, deadLetters: this.#deadLetters }
+    this.#context = {
+      ...shared,
+      remote,
+      account: this.account,
+      deadLetters: this.#deadLetters,
+      remoteBroker: name => this.#remoteBroker(name),
+    }
     this.#load = load
   }
 
@@ -56,9 +75,11 @@ export class Feed {
         { folder: this.#folder },
         'both slots of the cursor are damaged: what the journal holds is looked for at the remote, its totals begin anew',
       )
+    this.#unknownLinks = slot === 'damaged'
     if (typeof slot === 'string') return undefined
     this.#slot = slot
     this.account.totals = slot.totals
+    for (const link of slot.links) this.#links.set(link.broker, link)
     for (const state of slot.queues) {
       this.#remoteQueues.set(`${state.topic}\n${state.queueId}`, state)
       for (const mark of state.marks) this.#marks.set(`${state.topic}\n${state.queueId}\n${mark.epoch}`, mark)
@@ -105,7 +126,7 @@ export class Feed {
 
   /** Places that the cursor names and that were found; what is missing is lost. */
   foundWaiting(found: number): void {
-    const missing = (this.#slot?.waiting ?? 0) - found
+    const missing = (this.#slot?.waiting ?? 0) - found - this.#waitingAgain
     if (missing > 0) this.#lostPlaces(missing)
   }
 
@@ -134,6 +155,11 @@ export class Feed {
     const reader = new Reader(backlog, this.account, this.remote.bit, this.#load)
     if (state !== undefined) reader.restoreMarks(state.marks)
     const lane = new Lane(this.#context, reader, state?.remote)
+    if (state?.ends !== undefined) {
+      const again = lane.restoreEnds(state.ends)
+      this.#waitingAgain += again
+      this.account.restored(0, again)
+    }
     this.#lanes.set(backlog, lane)
     return lane
   }
@@ -167,7 +193,9 @@ export class Feed {
 
   /** Sends no more. */
   async stop(): Promise<void> {
+    for (const broker of this.#remoteBrokers.values()) broker.stop()
     await Promise.all([...this.#lanes.values()].map(lane => lane.stop()))
+    for (const broker of this.#remoteBrokers.values()) broker.end()
   }
 
   async close(): Promise<void> {
@@ -181,24 +209,68 @@ export class Feed {
     common: Pick<Slot, 'sequence' | 'nextSegmentId' | 'nextEpoch' | 'topics' | 'epochIds'>,
     oldestEpoch: number,
   ): () => Promise<void> {
-    const queues: QueueState[] = [...this.#lanes.values()].map(({ topic, queueId, queue, remoteQueue }) => ({
-      topic,
-      queueId,
-      marks: queue.marks(oldestEpoch),
-      remote: remoteQueue && { ...remoteQueue },
-    }))
+    const queues: QueueState[] = [...this.#lanes.values()].map(({ topic, queueId, queue, remoteQueue, tail }) => {
+      const lastAnswerAt = remoteQueue && this.#remoteBrokers.get(remoteQueue.broker)?.lastAnswerAt
+      if (lastAnswerAt !== undefined) tail.ends.forgetBefore(lastAnswerAt - RETENTION)
+      return {
+        topic,
+        queueId,
+        marks: queue.marks(oldestEpoch),
+        remote: remoteQueue && { ...remoteQueue },
+        ends: tail.ends.isEmpty ? undefined : tail.ends.encode(ENDS_BYTES_MAX),
+      }
+    })
     const slot = {
       ...common,
       remoteCluster: this.remote.name ?? '',
       waiting: this.account.queued + this.account.inGap,
       queues,
+      links: [...this.#links.values()].map(link => ({
+        ...link,
+        lastAnswerAt: this.#remoteBrokers.get(link.broker)?.lastAnswerAt ?? link.lastAnswerAt,
+      })),
       totals: structuredClone(this.account.totals),
     }
-    const text = JSON.stringify(slot)
+    // That a broker answers is no change: an older time only makes a pause longer.
+    const text = JSON.stringify({ ...slot, links: slot.links.map(({ groups }) => groups) })
     return async () => {
       if (text === this.#lastSlot) return
       await this.#cursor.write(slot)
       this.#lastSlot = text
     }
+  }
+
+  /** Lowest epoch of which known ends have places: cursors have to name it. */
+  get oldestKnownEpoch(): number {
+    let oldest = Number.POSITIVE_INFINITY
+    for (const { tail } of this.#lanes.values()) oldest = Math.min(oldest, tail.ends.oldestEpoch)
+    return oldest
+  }
+
+  #remoteBroker(name: string): RemoteBroker {
+    const known = this.#remoteBrokers.get(name)
+    if (known !== undefined) return known
+    const earlier = this.#links.get(name)
+    const link: LinkState = { broker: name, groups: [...(earlier?.groups ?? [])], lastAnswerAt: earlier?.lastAnswerAt }
+    this.#links.set(name, link)
+    const broker = new RemoteBroker(this.#environment, {
+      name,
+      gatewayId: this.#context.stamper.gateway,
+      topicSync: this.remote.options.topicSync,
+      earlier: this.#unknownLinks ? { groups: undefined, lastAnswerAt: undefined } : earlier,
+      rememberGroup: async group => {
+        if (!link.groups.includes(group)) link.groups.push(group)
+        await this.#context.checkpoint()
+      },
+      forgetGroup: group => {
+        link.groups = link.groups.filter(one => one !== group)
+      },
+      address: () => this.remote.masterOf(name),
+      settledAnew: () => {
+        for (const lane of this.#lanes.values()) if (lane.remoteQueue?.broker === name) lane.lookAfterTail()
+      },
+    })
+    this.#remoteBrokers.set(name, broker)
+    return broker
   }
 }

@@ -21,8 +21,11 @@ export interface FileSystem {
   makeFolder(path: string): Promise<void>
   /** Names in a folder; none where there is no folder. */
   list(path: string): Promise<string[]>
-  /** A new file, whose name outlives the machine; throws where it exists. */
-  create(path: string): Promise<AppendFile>
+  /**
+   * A new file, whose name outlives the machine; throws where it exists. So many bytes are set aside for it, as far as the
+   * disk has them: zeros until they are written, given back at the end.
+   */
+  create(path: string, reserved?: number): Promise<AppendFile>
   /** The whole file; undefined where there is none. */
   read(path: string): Promise<Buffer | undefined>
   /** So many bytes of a file from a position on; fewer at its end. */
@@ -58,26 +61,37 @@ export const realFileSystem: FileSystem = {
       throw error
     }
   },
-  async create(path) {
-    const handle = await fs.open(
-      path,
-      constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY | constants.O_APPEND,
-      OWNER_ONLY,
-    )
-    await syncPath(dirname(path)).catch(async error => {
+  async create(path, reserved = 0) {
+    const handle = await fs.open(path, constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY, OWNER_ONLY)
+    try {
+      await setAside(handle, reserved)
+      await syncPath(dirname(path))
+    } catch (error) {
       await handle.close()
       throw error
-    })
+    }
+    let end = 0
     return {
       append(bytes) {
         // A write may be short, on a disk that is nearly full.
-        for (let at = 0; at < bytes.length; ) at += writeSync(handle.fd, bytes, at)
+        for (let at = 0; at < bytes.length; ) {
+          const written = writeSync(handle.fd, bytes, at, bytes.length - at, end)
+          at += written
+          end += written
+        }
       },
       async write(bytes) {
-        for (let at = 0; at < bytes.length; ) at += (await handle.write(bytes, at)).bytesWritten
+        for (let at = 0; at < bytes.length; ) {
+          const { bytesWritten } = await handle.write(bytes, at, bytes.length - at, end)
+          at += bytesWritten
+          end += bytesWritten
+        }
       },
       sync: () => handle.datasync(),
-      close: () => handle.close(),
+      async close() {
+        if (end < reserved) await handle.truncate(end).catch(() => {})
+        await handle.close()
+      },
     }
   },
   async read(path) {
@@ -132,6 +146,21 @@ export const realFileSystem: FileSystem = {
     const { bavail, bsize } = await fs.statfs(folder)
     return bavail * bsize
   },
+}
+
+/** Written, for space that is only promised may be gone when it is needed. (Where a file system compresses or copies on write it may.) */
+async function setAside(handle: fs.FileHandle, bytes: number): Promise<void> {
+  if (bytes === 0) return
+  const zeros = Buffer.alloc(Math.min(bytes, 1024 * 1024))
+  try {
+    for (let at = 0; at < bytes; ) {
+      const { bytesWritten } = await handle.write(zeros, 0, Math.min(zeros.length, bytes - at), at)
+      at += bytesWritten
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
+  }
+  await handle.datasync()
 }
 
 async function syncPath(path: string): Promise<void> {

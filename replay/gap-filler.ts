@@ -8,11 +8,11 @@
 import { ResponseCode, type StoredMessage } from '../codec/index.ts'
 import type { Account, LostCause } from './account.ts'
 import type { BodyMemory } from './body.ts'
-import { asSent, isTheAcked, unpacked } from './check.ts'
+import { asSent, hashIn, isTheAcked, unpacked } from './check.ts'
 import { type Clock, sleep } from './clock.ts'
 import { type Cluster, RefusedError } from './cluster.ts'
 import { Inquiry, type Verdict } from './inquiry.ts'
-import type { Place } from './place.ts'
+import { type Place, PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
 import { PULL_MESSAGES_MAX, type Pulled, pull } from './reading.ts'
 import type { Turns } from './turns.ts'
@@ -210,6 +210,8 @@ export class GapFiller {
   }
 
   #fillIn(index: number, place: Place, stored: StoredMessage): void {
+    if ((place.placeFlags & PlaceFlag.AGAIN) !== 0)
+      this.#queue.setCheck(index, stored.bornTimestamp, hashIn(stored, place.placeFlags))
     const body = asSent(place, stored)
     this.#memory.keepAnyway(body)
     this.#queue.fill(index, body)

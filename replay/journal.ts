@@ -368,7 +368,8 @@ export class Journal {
 
   async #create(): Promise<PlaceFile> {
     const path = `${this.#folder}/${segmentName({ id: this.nextSegmentId++, salt: this.#salt })}`
-    const file = await this.#environment.fileSystem.create(path)
+    // A disk that is full may not take the places of what is acked meanwhile: theirs is set aside.
+    const file = await this.#environment.fileSystem.create(path, this.#options.segmentBytes)
     const { ack, stallTimeout } = this.#options
     const timeouts = { write: stallTimeout, sync: ack === 'fsync' ? stallTimeout : stallTimeout * PATIENCE }
     return new PlaceFile(this.#environment, path, file, timeouts, this.#events)

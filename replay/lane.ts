@@ -11,21 +11,26 @@ import { meaningOf } from './answer.ts'
 import { Backoff } from './backoff.ts'
 import { bytesInBatch, encodeRequest, fits, type Outgoing, type Stamper, stamp } from './batcher.ts'
 import type { BodyMemory } from './body.ts'
-import type { Cluster } from './cluster.ts'
+import { type Cluster, RefusedError } from './cluster.ts'
 import type { RemoteQueue } from './cursor.ts'
 import type { DeadLetters } from './dead-letters.ts'
 import type { Environment } from './environment.ts'
+import type { Foldable } from './folded-places.ts'
 import { GapFiller } from './gap-filler.ts'
+import type { EncodedKnownEnds } from './known-ends.ts'
 import { LinkError } from './link.ts'
+import { PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
 import { maxOffset } from './reading.ts'
-import type { Remote } from './remote.ts'
-import { arrived, placeKey, traceKey } from './settle.ts'
+import { AwayError, type Remote } from './remote.ts'
+import type { RemoteBroker, Settled } from './remote-broker.ts'
+import { RemoteTail } from './remote-tail.ts'
+import { newestOfAll, traceKey } from './settle.ts'
 import type { Turns } from './turns.ts'
 import { WaitError } from './wait-error.ts'
 
-/** Milliseconds for an answer to a send; after that the link is ended and the outcome found out. */
-const SEND_TIMEOUT = 10_000
+/** Milliseconds after which a lane goes to another broker, where that is wanted. */
+const AWAY_MOST = 60_000
 /** Milliseconds between two tries, at most. */
 const RETRY_MOST = 1_000
 /** Tries of one request that was answered with an unclear code, while its broker stored others. */
@@ -44,7 +49,7 @@ export interface LaneContext {
   memory: BodyMemory
   account: Account
   deadLetters: DeadLetters
-  producerGroup: string
+  remoteBroker(name: string): RemoteBroker
   bornTimestampTolerance: number
   stamper: Omit<Stamper, 'queueId'>
   /** Makes the lanes' remote queues durable. */
@@ -55,16 +60,14 @@ export class Lane {
   readonly topic: string
   readonly queueId: number
   readonly queue: Reader
+  readonly tail: RemoteTail
   readonly #context: LaneContext
   readonly #stamper: Stamper
   readonly #gaps: GapFiller
   readonly #backoff: Backoff
   #remoteQueue: RemoteQueue | undefined
   #remoteQueueDurable = false
-  /** Whether messages of the queue may be at the remote without our knowing. */
-  #unclear = false
-  /** What was found at the remote of messages that are not in memory yet, until the head is behind this index. */
-  #arrived: { places: Set<string>; unstamped: Map<string, number>; end: number } | undefined
+  #awaySince: number | undefined
   /** After a refused batch: how many messages a request may have, until so many are done. */
   #most = Number.POSITIVE_INFINITY
   #mostFor = 0
@@ -91,6 +94,10 @@ export class Lane {
     this.#remoteQueueDurable = remoteQueue !== undefined
     this.#stamper = { ...context.stamper, queueId }
     this.#backoff = new Backoff(RETRY_MOST, context.environment.random)
+    this.tail = new RemoteTail(context, topic, queueId, this.queue, {
+      isStopped: () => this.#stopped,
+      lost: (place, cause) => this.#lost(place, cause, false),
+    })
     this.#gaps = new GapFiller(
       context.environment.clock,
       { cluster: context.source, topic, queueId, address: context.sourceAddress, turns: context.turns },
@@ -112,9 +119,21 @@ export class Lane {
     return this.#trouble?.message ?? ''
   }
 
+  /** What was known of the remote queue before this start; returns how many places are unclear since it lost its tail. */
+  restoreEnds(encoded: EncodedKnownEnds): number {
+    return this.tail.restore(encoded)
+  }
+
+  /** The remote broker was settled anew: what is known to be there may be gone. */
+  lookAfterTail(): void {
+    this.tail.lookAgain()
+    this.#wake()
+  }
+
   /** Places from before this start may have been sent. */
   start(mayHaveBeenSent: boolean): void {
-    this.#unclear = mayHaveBeenSent && this.#remoteQueue !== undefined
+    this.tail.isUnclear = mayHaveBeenSent && this.#remoteQueue !== undefined
+    this.tail.lookAgain()
     this.#running = this.#run()
   }
 
@@ -128,7 +147,7 @@ export class Lane {
 
   async #run(): Promise<void> {
     while (!this.#stopped) {
-      if (this.queue.count === 0) {
+      if (this.queue.count === 0 && !this.tail.mustLook) {
         await new Promise<void>(resolve => {
           this.#wake = resolve
         })
@@ -155,10 +174,23 @@ export class Lane {
   async #step(): Promise<void> {
     const { remote, source, sourceBroker } = this.#context
     const target = await this.#target()
-    const { link, address } = await remote.linkTo(this.topic, target.broker, source, sourceBroker)
+    const address = await remote
+      .masterFor(this.topic, target.broker, source, sourceBroker)
+      .catch(error => this.#away(error, target))
+    this.#awaySince = undefined
+    const broker = this.#context.remoteBroker(target.broker)
+    const settled = await broker.ready(address)
+    const isThere = await remote.hasQueue(this.topic, target, source, sourceBroker)
+    try {
+      this.#fewerInParts(await this.tail.look(broker, settled, target))
+    } catch (error) {
+      // What stands in a queue that nobody can read any more will be read by nobody.
+      if (isThere || !(error instanceof RefusedError)) throw error
+    }
+    if (!isThere) return this.#leave(target, 'the remote queue is gone')
+    if (this.queue.count === 0) return
     await this.queue.load()
-    if (this.#unclear) await this.#settle(address, target)
-    this.#passArrived()
+    this.#fewerInParts(this.tail.passArrived())
     const filling = this.#gaps.fill()
     const messages = this.#gather()
     const hopeless = this.#hopeless
@@ -166,71 +198,47 @@ export class Lane {
     if (hopeless !== undefined && messages[0]?.place.sequence === hopeless.sequence)
       return this.#deadLetter(messages[0], hopeless.reason)
     if (this.#stopped) return
-    if (messages.length > 0) await this.#send(link.request.bind(link), messages, target)
+    if (messages.length > 0) await this.#send(broker, settled, messages, target)
     else if (this.queue.count > 0) await filling
+  }
+
+  /** Its broker is away. It is waited for, or, where that is wanted, and nothing of ours may have arrived there, left. */
+  #away(error: Error, target: RemoteQueue): never {
+    const { environment, remote } = this.#context
+    if (error instanceof AwayError && remote.options.remoteBrokerAway === 'reroute' && !this.tail.isUnclear) {
+      this.#awaySince ??= environment.clock.now()
+      if (environment.clock.now() - this.#awaySince >= AWAY_MOST) this.#leave(target, error.message)
+    }
+    throw error
+  }
+
+  /** The next step chooses a queue anew. */
+  #leave({ broker, queueId: remoteQueueId }: RemoteQueue, reason: string): void {
+    const { topic, queueId } = this
+    this.#context.environment.log.warn({ topic, queueId, broker, remoteQueueId, reason }, 'lane goes to another queue')
+    this.#context.remote.forgetRoute(topic)
+    this.tail.leave()
+    this.#remoteQueue = undefined
+    this.#remoteQueueDurable = false
+    this.#awaySince = undefined
   }
 
   /** The remote queue; chosen once, and durable before the first message goes there. */
   async #target(): Promise<RemoteQueue> {
-    const { remote, source, sourceBroker, sourceOrdinal } = this.#context
+    const { environment, remote, source, sourceBroker, sourceOrdinal } = this.#context
     if (this.#remoteQueue === undefined) {
       const chosen = await remote.chooseQueue(source, this.topic, sourceBroker, sourceOrdinal, this.queueId)
-      const { address } = await remote.linkTo(this.topic, chosen.broker, source, sourceBroker)
-      this.#remoteQueue = { ...chosen, end: await maxOffset(remote.cluster, address, this.topic, chosen.queueId) }
+      const address = await remote.masterFor(this.topic, chosen.broker, source, sourceBroker)
+      const end = await maxOffset(remote.cluster, address, this.topic, chosen.queueId)
+      const before = await newestOfAll(remote.cluster, address, this.topic, chosen.queueId, end)
+      if (before !== undefined) this.tail.ends.note({ ...before, at: environment.clock.now() }, [])
+      this.#remoteQueue = { ...chosen, end }
     }
     if (!this.#remoteQueueDurable) {
       await this.#context.checkpoint()
       this.#remoteQueueDurable = true
     }
     return this.#remoteQueue
-  }
-
-  async #settle(address: string, target: RemoteQueue): Promise<void> {
-    const { environment, remote, sourceBroker, stamper } = this.#context
-    const origin = { gateway: stamper.gateway, broker: sourceBroker, queueId: this.queueId }
-    const { places, unstamped, end } = await arrived(
-      environment.clock,
-      remote.cluster,
-      address,
-      this.topic,
-      target.queueId,
-      target.end,
-      origin,
-      () => this.#stopped,
-    )
-    this.#arrived = { places, unstamped, end: this.queue.backlog.end }
-    const found = this.#passArrived()
-    this.#unclear = false
-    target.end = end
-    environment.log.info(
-      { topic: this.topic, queueId: this.queueId, arrived: found, waiting: this.queue.count },
-      'found out what had arrived at the remote',
-    )
-  }
-
-  /** What was found at the remote is done. Returns how many messages. */
-  #passArrived(): number {
-    if (this.#arrived === undefined) return 0
-    const { account, stamper } = this.#context
-    const { places, unstamped, end } = this.#arrived
-    const found: number[] = []
-    for (let index = 0; index < this.queue.span; index++) {
-      if (this.queue.isDone(index)) continue
-      const { epoch, queueOffset, bornTimestamp, hash } = this.queue.place(index)
-      if (!places.has(placeKey(stamper.epochId(epoch), queueOffset))) {
-        const key = traceKey(bornTimestamp, hash)
-        const count = unstamped.get(key) ?? 0
-        if (count === 0) continue
-        unstamped.set(key, count - 1)
-        account.totals.unstamped++
-      }
-      found.push(index)
-    }
-    // From the last on: what is done at the head moves the indexes.
-    for (const index of found.reverse()) account.replicated(this.queue.done(index))
-    this.#fewerInParts(found.length)
-    if (this.queue.headIndex >= end) this.#arrived = undefined
-    return found.length
   }
 
   /** The next request's messages: from the head, up to the first gap or what does not fit. */
@@ -262,21 +270,21 @@ export class Lane {
   }
 
   async #send(
-    request: (encode: (opaque: number) => Buffer, timeoutMs: number) => Promise<Frame>,
+    broker: RemoteBroker,
+    settled: Settled,
     messages: readonly Outgoing[],
     target: RemoteQueue,
   ): Promise<void> {
-    const { account, producerGroup, remote } = this.#context
+    const { account, remote } = this.#context
     account.totals.sent += messages.length
     let answer: Frame
     try {
-      answer = await request(
-        opaque => encodeRequest(messages, this.topic, target.queueId, producerGroup, opaque),
-        SEND_TIMEOUT,
+      answer = await broker.send(settled, (opaque, producerGroup) =>
+        encodeRequest(messages, this.topic, target.queueId, producerGroup, opaque),
       )
     } catch (error) {
       if (error instanceof LinkError && error.unclear) {
-        this.#unclear = true
+        this.tail.isUnclear = true
         account.totals.sentAgain += messages.length
       }
       remote.forgetRoute(this.topic)
@@ -288,13 +296,12 @@ export class Lane {
     switch (meaningOf(code, remark)) {
       case 'stored':
         remote.stored.set(target.broker, (remote.stored.get(target.broker) ?? 0) + 1)
-        if (messages[0]!.stamp === '') account.totals.unstamped++
-        return this.#stored(messages.length, answer.head)
+        return this.#stored(messages, answer.head)
       case 'dead':
         if (messages.length === 1) return this.#deadLetter(messages[0]!, refusal)
         return this.#inParts(1, messages.length)
       case 'unclear':
-        this.#unclear = true
+        this.tail.isUnclear = true
         return this.#unclearAnswer(messages, remote.stored.get(target.broker) ?? 0, refusal)
       case 'again':
         throw new WaitError('the remote does not take it now', refusal)
@@ -336,12 +343,34 @@ export class Lane {
     throw new WaitError('the remote answers so that the outcome is unclear', refusal)
   }
 
-  #stored(count: number, answer: FrameHead): void {
-    const { account } = this.#context
-    for (let left = count; left > 0; left--) account.replicated(this.queue.done(0))
-    this.#fewerInParts(count)
-    const remoteOffset = readSendAnswer(answer)?.queueOffset
-    if (remoteOffset !== undefined) this.#remoteQueue!.end = remoteOffset + count
+  #stored(messages: readonly Outgoing[], answer: FrameHead): void {
+    const { account, environment, stamper } = this.#context
+    const target = this.#remoteQueue!
+    const first = readSendAnswer(answer)?.queueOffset
+    if (first === undefined || first < target.end) {
+      // The topic was made anew there, or its tail is gone; or it is not said where it is.
+      this.tail.doubt(first)
+      return
+    }
+    for (let left = messages.length; left > 0; left--) account.replicated(this.queue.done(0))
+    this.#fewerInParts(messages.length)
+    target.end = first + messages.length
+    const { place, stamp } = messages.at(-1)!
+    const end = {
+      remoteOffset: target.end - 1,
+      epochId: stamper.epochId(place.epoch),
+      queueOffset: place.queueOffset,
+      trace: stamp === '' ? traceKey(place.bornTimestamp, place.hash) : '',
+      at: environment.clock.now(),
+    }
+    if (stamp === '') {
+      place.placeFlags |= PlaceFlag.UNSTAMPED
+      account.totals.unstamped++
+    }
+    this.tail.ends.note(
+      end,
+      messages.map(message => message.place),
+    )
   }
 
   async #deadLetter({ place, body }: Outgoing, reason: string): Promise<void> {
@@ -356,18 +385,25 @@ export class Lane {
       { topic: this.topic, queueId: this.queueId, queueOffset: place.queueOffset, reason },
       'the remote will never take this message: it is a dead letter',
     )
+    if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) this.tail.ends.gaveUp(place)
     account.deadLettered(this.queue.done(0))
     this.#fewerInParts(1)
   }
 
   #lose(index: number, cause: LostCause): void {
+    const place = this.queue.place(index)
+    this.#lost(place, cause, this.queue.done(index))
+  }
+
+  #lost(place: Foldable, cause: LostCause, hadBody: boolean): void {
     const { account, environment } = this.#context
-    const { queueOffset } = this.queue.place(index)
+    const { queueOffset } = place
     environment.log.error(
       { topic: this.topic, queueId: this.queueId, queueOffset, cause },
       'message lost: the source no longer has it',
     )
-    account.lost(cause, this.queue.done(index))
+    account.lost(cause, hadBody)
+    if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) this.tail.ends.gaveUp(place)
   }
 
   #say(error: Error): void {

@@ -1,8 +1,9 @@
 // A link: one connection to one broker or name server, with requests of our own and their answers.
 //
 // Dialled when it is needed. An answer is matched by its opaque, and may come late: it is waited for until its deadline,
-// after which the link is ended, for nothing is known of what the other side still holds. Whoever waits learns whether
-// the request may have arrived (`unclear`) or cannot have (`unsent`). Requests of the other side are not answered.
+// after which the link is ended, for nothing is known of what the other side still holds; without one until the link
+// ends. Whoever waits learns whether the request may have arrived (`unclear`) or cannot have (`unsent`). Requests of the
+// other side are not answered.
 
 import { ANSWER_HEADER_BYTES_MAX, type Frame, Framer } from '../codec/index.ts'
 import type { Address, Connection } from './dial.ts'
@@ -38,6 +39,8 @@ export class Link {
   /** Frames that wait for the connection to come up. */
   #unwritten: Buffer[] = []
   onConnected: () => void = () => {}
+  /** Told before those who wait. */
+  onEnded: (reason: string) => void = () => {}
 
   constructor(environment: Environment, address: Address) {
     this.#environment = environment
@@ -49,17 +52,18 @@ export class Link {
   }
 
   /** Sends what `encode` makes for an opaque; resolves with the answer, whatever its code. Rejects with LinkError. */
-  request(encode: (opaque: number) => Buffer, timeoutMs: number): Promise<Frame> {
+  request(encode: (opaque: number) => Buffer, timeoutMs?: number): Promise<Frame> {
     return new Promise((resolve, reject) => {
       const opaque = this.#opaque
       const bytes = encode(opaque)
       this.#opaque = (opaque + 1) & OPAQUE_MAX
-      const cancelDeadline = this.#environment.clock.after(timeoutMs, () => {
+      const late = () => {
         this.#waiting.delete(opaque)
         const unclear = this.#connected
         reject(new LinkError(`no answer from ${this.#name} within ${timeoutMs} ms`, unclear))
         this.end('a request was not answered in time')
-      })
+      }
+      const cancelDeadline = timeoutMs === undefined ? () => {} : this.#environment.clock.after(timeoutMs, late)
       this.#waiting.set(opaque, { resolve, reject, cancelDeadline })
       if (this.#connected) this.#connection!.write(bytes)
       else {
@@ -119,6 +123,7 @@ export class Link {
     this.#connection = undefined
     this.#connected = false
     this.#unwritten = []
+    this.onEnded(reason)
     const waiting = [...this.#waiting.values()]
     this.#waiting.clear()
     for (const { reject, cancelDeadline } of waiting) {

@@ -7,6 +7,7 @@
 
 import type { Body } from './body.ts'
 import type { Place } from './place.ts'
+import type { Reader } from './reader.ts'
 
 /** Messages of a page, and bytes of its bodies, at most. */
 export const PAGE_MESSAGES = 512
@@ -51,6 +52,8 @@ export interface BlockLocation {
 
 export class Page implements PageSummary {
   readonly epoch: number
+  /** The only reader of places that are unclear again; undefined where all have them. */
+  readonly owner: Reader | undefined
   /** Of its first message, among all of its queue since the start. */
   readonly firstIndex: number
   count = 0
@@ -78,8 +81,9 @@ export class Page implements PageSummary {
   /** Whether what the block has of bodies is in memory, too. */
   #bodiesHere = true
 
-  constructor(epoch: number, firstIndex: number) {
+  constructor(epoch: number, firstIndex: number, owner?: Reader) {
     this.epoch = epoch
+    this.owner = owner
     this.firstIndex = firstIndex
     this.#columns = newColumns(PAGE_MESSAGES)
   }
@@ -181,6 +185,12 @@ export class Page implements PageSummary {
   /** Whether its body is in memory or in the block: else it is a gap. */
   hasBody(at: number): boolean {
     return this.#columns!.bodies[at] !== undefined || this.#columns!.stored[at] === 1
+  }
+
+  /** What a message is known by, where it was not known. */
+  setCheck(at: number, bornTimestamp: number, hash: number): void {
+    this.#columns!.numbers[at * NUMBERS + 3] = bornTimestamp
+    this.#columns!.hashes[at] = hash
   }
 
   setBody(at: number, body: Body): void {

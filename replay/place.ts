@@ -22,6 +22,13 @@ export const PlaceFlag = {
   BATCH_MEMBER: 1,
   /** It had no UNIQ_KEY: the hash is of the payload. */
   PAYLOAD_HASH: 2,
+  /**
+   * It was done, and is unclear since its remote lost its tail: its check was folded away, and its fold's proof stands for
+   * it. Never in a record.
+   */
+  AGAIN: 4,
+  /** It went without a stamp, and is known by its check alone. Never in a record. */
+  UNSTAMPED: 8,
 } as const
 
 /** Why a message does not go to a remote; decided once, at its ack. Their numbers are in the journal. */

@@ -7,13 +7,22 @@ import type { Account } from './account.ts'
 import type { Backlog } from './backlog.ts'
 import type { Body } from './body.ts'
 import type { QueueMark } from './cursor.ts'
-import type { Page } from './page.ts'
+import { Page } from './page.ts'
 import type { Place } from './place.ts'
 
 /** Messages that are made ready from the head on. */
 const WINDOW = 1_024
 
 export type LoadPage = (page: Page, backlog: Backlog) => Promise<'loaded' | 'damaged'>
+
+/** Places that are unclear again, page by page, and where the head goes on behind them. */
+interface Again {
+  places: Iterator<Place, undefined>
+  next: Place | undefined
+  /** Of that one. */
+  index: number
+  resume: { page: Page | undefined; at: number }
+}
 
 export class Reader {
   readonly backlog: Backlog
@@ -36,6 +45,10 @@ export class Reader {
   readonly #passedEnd = new Map<number, number>()
   /** Done behind the mark at this start, by epoch: no page may have them, and the cursor names them all the same. */
   readonly #doneBefore = new Map<number, readonly [number, number][]>()
+  /** Where the head goes on behind what is unclear again, the latest last. */
+  readonly #again: Again[] = []
+  /** Lowest index of what was unclear again: they are below all of the backlog's. */
+  #lowest = 0
   readonly #pinned = new Set<Page>()
   /** Pages from before this start of which nothing is to be done. */
   readonly #skippedPages = new Set<Page>()
@@ -53,11 +66,20 @@ export class Reader {
     return this.#page === undefined ? this.backlog.end : this.#page.firstIndex + this.#at
   }
 
+  /** The same, what is unclear again left aside. */
+  get #resumeIndex(): number {
+    const { page, at } = this.#again[0]?.resume ?? { page: this.#page, at: this.#at }
+    return page === undefined ? this.backlog.end : page.firstIndex + at
+  }
+
   // What the backlog tells
 
   began(page: Page): void {
-    if (this.#page === undefined) this.#page = page
-    else this.#advance()
+    const behind = this.#again[0]?.resume
+    if (behind === undefined) {
+      if (this.#page === undefined) this.#page = page
+      else this.#advance()
+    } else behind.page ??= page
   }
 
   sealed(page: Page): void {
@@ -77,12 +99,14 @@ export class Reader {
 
   hasDone(page: Page, at: number): boolean {
     const index = page.firstIndex + at
-    return index < this.headIndex || this.#ahead.has(index) || this.#skippedPages.has(page)
+    const head = page.owner === undefined ? this.#resumeIndex : this.headIndex
+    return index < head || this.#ahead.has(index) || this.#skippedPages.has(page)
   }
 
   /** Whether it has begun with this page and is not done with it. */
   isWithin(page: Page): boolean {
     if (page === this.#page && this.#at > 0) return true
+    if (this.#again.some(({ resume }) => resume.page === page && resume.at > 0)) return true
     if (this.#ahead.size > 0)
       for (const index of this.#ahead.keys()) if (index >= page.firstIndex && index < page.end) return true
     return false
@@ -118,6 +142,17 @@ export class Reader {
   expectLate(epoch: number, queueOffset: number): void {
     const late = this.#late.get(epoch) ?? new Set()
     this.#late.set(epoch, late.add(queueOffset))
+  }
+
+  /** Places that were done, and are unclear again: they go first, without bodies. They are counted already. */
+  prepend(places: Iterable<Place>, count: number): void {
+    if (count === 0) return
+    this.#lowest -= count
+    const iterator = places[Symbol.iterator]()
+    const resume = { page: this.#page, at: this.#at }
+    this.#again.push({ places: iterator, next: iterator.next().value, index: this.#lowest, resume })
+    this.count += count
+    this.#beginAgain()
   }
 
   // The window
@@ -173,6 +208,11 @@ export class Reader {
     return page.body(at)
   }
 
+  setCheck(index: number, bornTimestamp: number, hash: number): void {
+    const { page, at } = this.#entry(index)
+    page.setCheck(at, bornTimestamp, hash)
+  }
+
   fill(index: number, body: Body): void {
     const { page, at } = this.#entry(index)
     this.backlog.fill(page, at, body)
@@ -219,7 +259,7 @@ export class Reader {
   #doneRuns(): Map<number, [number, number][]> {
     const runs = new Map<number, [number, number][]>()
     if (this.#ahead.size === 0 && this.#doneBefore.size === 0) return runs
-    const done = [...this.#ahead.values()]
+    const done = [...this.#ahead].filter(([index]) => index >= 0).map(([, place]) => place)
     for (const [epoch, before] of this.#doneBefore)
       for (const [first, count] of before) for (let at = 0; at < count; at++) done.push([epoch, first + at])
     for (const [epoch, offset] of done.sort((a, b) => a[0] - b[0] || a[1] - b[1])) {
@@ -244,6 +284,8 @@ export class Reader {
 
   #passed(epoch: number, queueOffset: number): void {
     this.#at++
+    // The journal need not know of what was done before.
+    if (this.#page?.owner !== undefined) return
     const end = this.#passedEnd.get(epoch)
     if (end === undefined || end <= queueOffset) this.#passedEnd.set(epoch, queueOffset + 1)
   }
@@ -263,7 +305,34 @@ export class Reader {
     }
   }
 
+  /** The next page of what is unclear again; where there is no more, the head goes on where it was. */
+  #beginAgain(): void {
+    const again = this.#again.at(-1)!
+    const { places, next, resume } = again
+    if (next === undefined) {
+      this.#again.pop()
+      this.#page = resume.page
+      this.#at = resume.at
+      this.#advance()
+      return
+    }
+    const page = new Page(next.epoch, again.index, this)
+    for (; again.next?.epoch === page.epoch && !page.isFull; again.next = places.next().value)
+      page.add(again.next, undefined, 0)
+    again.index += page.count
+    page.sealed = true
+    page.readers = 1
+    this.#page = page
+    this.#at = 0
+  }
+
   #leave(page: Page): void {
+    if (page.owner !== undefined) {
+      this.backlog.passed(page)
+      this.#unpin(page)
+      this.#beginAgain()
+      return
+    }
     this.#page = page.next
     this.#at = 0
     this.backlog.passed(page)

@@ -4,7 +4,7 @@
 // (PullMessageProcessor.java). An answer has at most 32 messages; 8 of what lies far back.
 
 import { CodecError, decodeStoredMessages, RequestCode, ResponseCode, type StoredMessage } from '../codec/index.ts'
-import { type Cluster, RefusedError } from './cluster.ts'
+import { type Asked, RefusedError } from './cluster.ts'
 
 export const PULL_MESSAGES_MAX = 32
 const SUBSCRIPTION_IN_REQUEST = 4
@@ -18,7 +18,7 @@ export interface Pulled {
 
 /** Messages from an offset on. None where there is none yet, or none any more: see the offsets. Throws LinkError, RefusedError. */
 export async function pull(
-  cluster: Cluster,
+  cluster: Asked,
   address: string,
   topic: string,
   queueId: number,
@@ -55,7 +55,7 @@ export async function pull(
 }
 
 /** The offset behind a queue's newest message that can be read. */
-export async function maxOffset(cluster: Cluster, address: string, topic: string, queueId: number): Promise<number> {
+export async function maxOffset(cluster: Asked, address: string, topic: string, queueId: number): Promise<number> {
   const { header } = await cluster.ask(address, RequestCode.GET_MAX_OFFSET, [
     ['topic', topic],
     ['queueId', queueId],
@@ -69,7 +69,7 @@ export async function maxOffset(cluster: Cluster, address: string, topic: string
  * The record at a commit-log offset; undefined where there is none. What stands in the middle of a record may be taken for
  * one: whoever asks has to look whether it is what was meant. Throws LinkError, RefusedError.
  */
-export async function view(cluster: Cluster, address: string, offset: number): Promise<StoredMessage | undefined> {
+export async function view(cluster: Asked, address: string, offset: number): Promise<StoredMessage | undefined> {
   const { header, body } = await cluster.ask(address, RequestCode.VIEW_MESSAGE_BY_ID, [['offset', offset]])
   // Broker 5.3.3: 'can not find message by the offset'; or success with an empty body.
   if (header.code === ResponseCode.SYSTEM_ERROR && /can not find message/i.test(header.remark ?? '')) return undefined
@@ -85,7 +85,7 @@ export async function view(cluster: Cluster, address: string, offset: number): P
 
 /** The first offset of a queue whose message was stored at this time or later. */
 export async function offsetAt(
-  cluster: Cluster,
+  cluster: Asked,
   address: string,
   topic: string,
   queueId: number,
@@ -112,7 +112,7 @@ export interface LogState {
 }
 
 /** How far the broker's log goes, and how far it can be read by queue. */
-export async function logEnd(cluster: Cluster, address: string): Promise<LogState> {
+export async function logEnd(cluster: Asked, address: string): Promise<LogState> {
   const { header, body } = await cluster.ask(address, RequestCode.GET_BROKER_RUNTIME_INFO)
   if (header.code !== ResponseCode.SUCCESS)
     throw new RefusedError(header.code, 'the state of the broker', header.remark)

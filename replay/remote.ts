@@ -7,7 +7,6 @@ import { Cluster, masterOf } from './cluster.ts'
 import type { RemoteQueue } from './cursor.ts'
 import type { Address } from './dial.ts'
 import type { Environment } from './environment.ts'
-import type { Link } from './link.ts'
 import { makeMissing, shapeAt } from './topic-sync.ts'
 import { WaitError } from './wait-error.ts'
 
@@ -21,6 +20,14 @@ export interface RemoteOptions {
   bit: number
   nameServers: readonly Address[]
   topicSync: 'create' | 'off'
+  /** A lane whose broker is away waits for it, as order demands, or after a time goes to another queue. */
+  remoteBrokerAway: 'wait' | 'reroute'
+}
+
+export class AwayError extends WaitError {
+  constructor(broker: string) {
+    super(`the remote's broker ${broker} is away`)
+  }
 }
 
 export class Remote {
@@ -32,6 +39,8 @@ export class Remote {
   /** By broker: how many requests of ours it has stored. */
   readonly stored = new Map<string, number>()
   readonly #routes = new Map<string, { route: Promise<Route>; at: number }>()
+  /** Addresses of masters, as of the newest list of brokers: all topics share them, or lanes would disagree. */
+  #masters = new Map<string, string>()
   #name: string | undefined
 
   constructor(environment: Environment, options: RemoteOptions) {
@@ -40,6 +49,10 @@ export class Remote {
     this.label = options.label
     this.bit = options.bit
     this.cluster = new Cluster(environment, options.nameServers)
+  }
+
+  get options(): Readonly<RemoteOptions> {
+    return this.#options
   }
 
   /** The cluster's name, once it was reached or the cursor told it. */
@@ -78,20 +91,34 @@ export class Remote {
     return { broker, queueId: queueId % writeQueues }
   }
 
-  /** The link to a remote broker's master, as of the newest route. Throws WaitError where no route names it. */
-  async linkTo(
+  /** The address of a remote broker's master, where the topic is. Throws WaitError where no route names it. */
+  async masterFor(topic: string, broker: string, source: Cluster, sourceBroker: string): Promise<string> {
+    const route = await this.#route(topic, source, sourceBroker)
+    const address = this.#masters.get(broker)
+    if (address === undefined || masterOf(route, broker) === undefined) {
+      this.forgetRoute(topic)
+      throw new AwayError(broker)
+    }
+    return address
+  }
+
+  /** Whether a broker that is there has a queue to be written to. Throws as `masterFor`. */
+  async hasQueue(
     topic: string,
-    broker: string,
+    { broker, queueId }: Pick<RemoteQueue, 'broker' | 'queueId'>,
     source: Cluster,
     sourceBroker: string,
-  ): Promise<{ link: Link; address: string }> {
+  ): Promise<boolean> {
     const route = await this.#route(topic, source, sourceBroker)
-    const address = masterOf(route, broker)
-    if (address === undefined) {
-      this.forgetRoute(topic)
-      throw new WaitError(`the remote's broker ${broker} is away`)
-    }
-    return { link: this.cluster.link(address), address }
+    return route.queues.some(queue => queue.broker === broker && queueId < queue.writeQueues)
+  }
+
+  /** The address of a remote broker's master now. Throws WaitError where it has none. */
+  async masterOf(broker: string): Promise<string> {
+    this.#learnMasters(await this.cluster.brokers())
+    const address = this.#masters.get(broker)
+    if (address === undefined) throw new AwayError(broker)
+    return address
   }
 
   /** Something failed: the next lane that needs the topic's route asks for it. */
@@ -112,6 +139,7 @@ export class Remote {
   async #askRoute(topic: string, source: Cluster, sourceBroker: string): Promise<Route> {
     const route = await this.cluster.route(topic)
     const all = await this.cluster.brokers()
+    this.#learnMasters(all)
     this.#name ??= all.addresses[0]?.cluster
     const complete =
       route !== undefined &&
@@ -127,6 +155,11 @@ export class Remote {
       this.#environment.log.debug({ topic, reason: (error as Error).message }, 'a topic cannot be made at the remote')
       return route
     })
+  }
+
+  #learnMasters({ addresses }: Route): void {
+    const masters = addresses.filter(({ brokerId }) => brokerId === 0)
+    this.#masters = new Map(masters.map(({ broker, address }) => [broker, address]))
   }
 
   async #makeMissing(

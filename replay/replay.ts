@@ -23,6 +23,7 @@ export interface ReplayOptions {
   unresolvedMemory?: number
   topicSync: 'create' | 'off'
   journal: JournalSettings
+  remoteBrokerAway: 'wait' | 'reroute'
 }
 
 export class Replay {
@@ -62,6 +63,7 @@ export class Replay {
           bit: 1 << numbers.indexOf(label),
           nameServers,
           topicSync: this.#options.topicSync,
+          remoteBrokerAway: this.#options.remoteBrokerAway,
         }),
     )
   }

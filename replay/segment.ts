@@ -76,9 +76,10 @@ export interface ReadSegment {
 export function readSegment(bytes: Buffer, salt: number, visitor: PlaceVisitor): ReadSegment {
   const headerWhole = isWholeHeader(bytes)
   const damaged: ReadSegment['damaged'] = []
+  const end = writtenEnd(bytes)
   let at = SEGMENT_HEADER_BYTES
   let damagedFrom = -1
-  while (at < bytes.length) {
+  while (at < end) {
     const read = decodeRecord(bytes, at, salt)
     if (read === undefined) {
       if (damagedFrom < 0) damagedFrom = at
@@ -93,6 +94,23 @@ export function readSegment(bytes: Buffer, salt: number, visitor: PlaceVisitor):
     else if (record.kind === 'epoch') visitor.epoch(record.ordinal, record.id)
     else visitor.place(record.topicNumber, record.queueId, record.place, record.body)
   }
-  const tornBytes = damagedFrom < 0 ? 0 : bytes.length - damagedFrom
+  const tornBytes = damagedFrom < 0 ? 0 : end - damagedFrom
   return { headerWhole, damaged, tornBytes }
 }
+
+/** Behind what was written, nearly: space that was set aside is zeros. The last record may end in zeros of its own. */
+function writtenEnd(bytes: Buffer): number {
+  let end = bytes.length
+  while (
+    end > 0 &&
+    bytes.subarray(Math.max(0, end - ZEROS.length), end).equals(ZEROS.subarray(0, Math.min(ZEROS.length, end)))
+  )
+    end = Math.max(0, end - ZEROS.length)
+  while (end > 0 && bytes[end - 1] === 0) end--
+  // A few are what a record ends in, or was cut to.
+  return bytes.length - end < SET_ASIDE_MIN ? bytes.length : end
+}
+
+const ZEROS = Buffer.alloc(64 * 1024)
+/** With less space than this left of what was set aside, it is read through. */
+const SET_ASIDE_MIN = 8 * 1024

@@ -1,9 +1,10 @@
-// What of ours has arrived in a remote queue? Read after a request whose outcome is unclear, and at a start with
-// messages that may have been sent before.
+// What of ours has arrived in a remote queue? Read when the remote broker is settled (remote-broker.ts), by a lane whose
+// last request had no clear outcome, and at a start with messages that may have been sent before. First: is the tail of what
+// is known to be there still there?
 //
-// First form. It waits until what the broker had received has most likely been executed, until what is stored can be
-// read by queue, and then collects the set of our stamps from the newest known end on. No order among stamps is assumed.
-// Not yet: proof that the old connection is gone, a marker of our own, a remote that lost its tail.
+// Reading collects the set of our stamps from a known end on, to where the queue ended when the reading began. No order
+// among stamps is assumed. A tail is lost only on proof: the queue does not reach so far, or another message stands there;
+// what has expired is not lost.
 
 import {
   bindOf,
@@ -15,15 +16,14 @@ import {
   type StoredMessage,
 } from '../codec/index.ts'
 import { UNSTAMPED_BYTES_MIN } from './batcher.ts'
-import { firstValue, unpacked } from './check.ts'
-import { type Clock, sleep } from './clock.ts'
-import type { Cluster } from './cluster.ts'
+import { firstValue, isTheAcked, unpacked } from './check.ts'
+import type { Asked } from './cluster.ts'
+import type { Fold } from './folded-places.ts'
+import type { KnownEnd } from './known-ends.ts'
 import { hashOf } from './place.ts'
-import { logEnd, pull } from './reading.ts'
-
-/** Milliseconds for a broker to execute or drop what it had received: five times its waitTimeMillsInSendQueue. */
-const EXECUTION_PAUSE = 1_000
-const DISPATCH_POLL = 20
+import { pull } from './reading.ts'
+import { StoppedError } from './stopped-error.ts'
+import { WaitError } from './wait-error.ts'
 
 export interface Origin {
   gateway: string
@@ -39,10 +39,12 @@ export function placeKey(epochId: string, queueOffset: number): string {
 export interface Arrived {
   /** Places of the origin. */
   places: Set<string>
-  /** Messages without any stamp and without room for one, as `traceKey` has them, and how many of each. */
-  unstamped: Map<string, number>
+  /** Messages without any stamp and without room for one, as `traceKey` has them, and where they stand. */
+  unstamped: Map<string, number[]>
   /** Where the reading ended. */
   end: number
+  /** The last of them with a stamp, where there is one. */
+  newest: Omit<KnownEnd, 'at'> | undefined
 }
 
 /** What a message without room for a stamp is known by. */
@@ -52,8 +54,7 @@ export function traceKey(bornTimestamp: number, hash: number): string {
 
 /** What of `origin` stands in the remote queue from `from` on. Throws StoppedError. */
 export async function arrived(
-  clock: Clock,
-  cluster: Cluster,
+  cluster: Asked,
   address: string,
   topic: string,
   queueId: number,
@@ -61,39 +62,127 @@ export async function arrived(
   origin: Origin,
   isStopped: () => boolean,
 ): Promise<Arrived> {
-  await sleep(clock, EXECUTION_PAUSE)
-  const { end: stored } = await logEnd(cluster, address)
-  while (!isStopped() && (await logEnd(cluster, address)).readable < stored) await sleep(clock, DISPATCH_POLL)
   const places = new Set<string>()
-  const unstamped = new Map<string, number>()
+  const unstamped = new Map<string, number[]>()
+  let newest: Arrived['newest']
   let end = from
+  let last: number | undefined
   for (;;) {
     if (isStopped()) throw new StoppedError('the gateway stops')
     const { messages, nextOffset, maxOffset } = await pull(cluster, address, topic, queueId, end)
+    // Others write there, too: what comes from now on is not ours.
+    last ??= maxOffset
     for (const message of messages.flatMap(unpacked)) {
       const stamp = stampOf(message)
-      if (stamp?.gateway === origin.gateway && stamp.broker === origin.broker && stamp.queueId === origin.queueId) {
+      if (stamp !== undefined && isFrom(stamp, origin)) {
         places.add(placeKey(stamp.epoch, stamp.queueOffset))
-      } else if (
-        // Any other is not ours, whatever it says.
-        message.properties.length >= UNSTAMPED_BYTES_MIN &&
-        findProperty(message.properties, STAMP_PROPERTY) === undefined
-      ) {
-        const uniqKey = firstValue(message.properties, 'UNIQ_KEY')
-        // Under both, for the key may be one that a 5.x broker gave it.
-        for (const key of uniqKey === undefined ? [undefined] : [undefined, uniqKey]) {
-          const trace = traceKey(message.bornTimestamp, hashOf(key, [message.body]))
-          unstamped.set(trace, (unstamped.get(trace) ?? 0) + 1)
-        }
-      }
+        const { epoch: epochId, queueOffset } = stamp
+        newest = { remoteOffset: message.queueOffset, epochId, queueOffset, trace: '' }
+      } else
+        for (const trace of tracesOf(message))
+          unstamped.set(trace, [...(unstamped.get(trace) ?? []), message.queueOffset])
     }
     if (messages.length === 0 && (nextOffset <= end || nextOffset >= maxOffset))
-      return { places, unstamped, end: Math.max(end, Math.min(nextOffset, maxOffset)) }
+      return { places, unstamped, newest, end: Math.max(end, Math.min(nextOffset, maxOffset)) }
     end = Math.max(nextOffset, end, (messages.at(-1)?.queueOffset ?? -1) + 1)
+    if (end >= last) return { places, unstamped, newest, end }
   }
 }
 
-export class StoppedError extends Error {}
+/**
+ * Index of the newest known end (oldest first) that stands in the remote queue, -1 where none does, and where the queue
+ * ends. One that has expired does stand. The newest is tried first: where it stands all do.
+ */
+export async function newestThatStands(
+  cluster: Asked,
+  address: string,
+  topic: string,
+  queueId: number,
+  ends: readonly KnownEnd[],
+  origin: Origin,
+): Promise<{ stands: number; maxOffset: number }> {
+  let maxOffset = 0
+  const stands = async (index: number) => {
+    const end = ends[index]!
+    const { messages, minOffset, ...pulled } = await pull(cluster, address, topic, queueId, end.remoteOffset)
+    maxOffset = pulled.maxOffset
+    if (end.remoteOffset < minOffset) return true
+    if (end.remoteOffset >= maxOffset) return false
+    const there = messages.flatMap(unpacked).find(({ queueOffset }) => queueOffset === end.remoteOffset)
+    // The log is gone under its index: it is about to expire.
+    return there === undefined || isThatOf(end, there, origin)
+  }
+  const newest = ends.length - 1
+  if (newest < 0 || (await stands(newest))) return { stands: newest, maxOffset }
+  for (let index = 0; index < newest; index++) if (!(await stands(index))) return { stands: index - 1, maxOffset }
+  return { stands: newest - 1, maxOffset }
+}
+
+/**
+ * Whether the source's log is still the one in which the places of a fold were acked. Throws WaitError where that cannot be
+ * told yet.
+ */
+export async function proofOf(
+  source: Asked,
+  address: string,
+  topic: string,
+  queueId: number,
+  { proof, placeFlags }: Fold,
+): Promise<'fits' | 'expired' | 'source'> {
+  const { queueOffset } = proof
+  const { messages, minOffset, maxOffset } = await pull(source, address, topic, queueId, queueOffset)
+  if (queueOffset < minOffset) return 'expired'
+  const there = messages.flatMap(unpacked).find(message => message.queueOffset === queueOffset)
+  if (there !== undefined) return isTheAcked({ ...proof, placeFlags }, there) ? 'fits' : 'source'
+  throw new WaitError(
+    `the source does not let the lane read what was acked in ${topic} queue ${queueId}`,
+    `offset ${queueOffset}; the queue has ${minOffset} to ${maxOffset - 1}`,
+  )
+}
+
+function isFrom(stamp: OriginStamp, origin: Origin): boolean {
+  return stamp.gateway === origin.gateway && stamp.broker === origin.broker && stamp.queueId === origin.queueId
+}
+
+/**
+ * The newest message of a remote queue that can be read, whoever's it is: while nothing of ours is known to be there, it
+ * shows whether the queue's tail was lost. Undefined where there is none.
+ */
+export async function newestOfAll(
+  cluster: Asked,
+  address: string,
+  topic: string,
+  queueId: number,
+  maxOffset: number,
+): Promise<Omit<KnownEnd, 'at'> | undefined> {
+  const remoteOffset = maxOffset - 1
+  if (remoteOffset < 0) return undefined
+  const { messages } = await pull(cluster, address, topic, queueId, remoteOffset)
+  const there = messages.flatMap(unpacked).find(({ queueOffset }) => queueOffset === remoteOffset)
+  return there && { remoteOffset, epochId: '', queueOffset: -1, trace: traceOfAny(there) }
+}
+
+function traceOfAny({ bornTimestamp, storeTimestamp, body }: StoredMessage): string {
+  return `any:${storeTimestamp}:${traceKey(bornTimestamp, hashOf(undefined, [body]))}`
+}
+
+function isThatOf(end: KnownEnd, message: StoredMessage, origin: Origin): boolean {
+  if (end.trace.startsWith('any:')) return traceOfAny(message) === end.trace
+  if (end.trace !== '') return tracesOf(message).includes(end.trace)
+  const stamp = stampOf(message)
+  return (
+    stamp !== undefined && isFrom(stamp, origin) && stamp.epoch === end.epochId && stamp.queueOffset === end.queueOffset
+  )
+}
+
+/** What a message without a stamp, and without room for one, may be known by. Any other is not ours, whatever it says. */
+function tracesOf({ properties, bornTimestamp, body }: StoredMessage): string[] {
+  if (properties.length < UNSTAMPED_BYTES_MIN || findProperty(properties, STAMP_PROPERTY) !== undefined) return []
+  const uniqKey = firstValue(properties, 'UNIQ_KEY')
+  // Under both, for the key may be one that a 5.x broker gave it.
+  const keys = uniqKey === undefined ? [undefined] : [undefined, uniqKey]
+  return keys.map(key => traceKey(bornTimestamp, hashOf(key, [body])))
+}
 
 /** A message's stamp, where it has one that fits it. */
 export function stampOf({ properties, body }: StoredMessage): OriginStamp | undefined {

@@ -149,7 +149,6 @@ export class SourceBroker {
       sourceAddress: () => this.address,
       turns: this.#turns,
       memory,
-      producerGroup: `TEE_${gatewayId}`,
       bornTimestampTolerance: options.bornTimestampTolerance,
       stamper: {
         group: options.group,
@@ -179,6 +178,8 @@ export class SourceBroker {
       address: () => this.address,
       turns: this.#turns,
       sendGiveUpTimeout: options.sendGiveUpTimeout,
+      epochsAround: (epoch, commitLogOffset) => this.#epochs.around(epoch, commitLogOffset),
+      has: message => this.#confirmation.has(message, this.address),
       settled: send => this.refused(send),
       unresolved: count => this.unresolved(count),
       ...(options.unresolvedMemory === undefined ? {} : { memoryMost: options.unresolvedMemory }),
@@ -503,7 +504,8 @@ export class SourceBroker {
       await Promise.all(writes.map(write => write()))
     })
     await this.spill.remove(needless)
-    for (const epoch of this.journal.epochIds.keys()) if (epoch < oldestEpoch) this.journal.epochIds.delete(epoch)
+    const oldestNamed = Math.min(oldestEpoch, ...this.feeds.map(feed => feed.oldestKnownEpoch))
+    for (const epoch of this.journal.epochIds.keys()) if (epoch < oldestNamed) this.journal.epochIds.delete(epoch)
   }
 
   /** Of the epochs of which anything is on disk: cursors have to say what of it is done. */

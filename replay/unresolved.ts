@@ -7,7 +7,9 @@
 //   what    the same UNIQ_KEY, born timestamp and payload; of several that fit, the one that came over our socket, and none
 //           that was acked to another send
 //
-// Found: it is taken like an ack, in its place in order while it still holds back its queue. Not found: it is not there, and
+// Found: it is taken like an ack, in its place in order while it still holds back its queue. Its epoch is the newest
+// of which anything stands before it in the log, from that on in which it was forwarded: its connection is gone, and may never have
+// been confirmed. (Without: it comes, in a newer epoch, behind a message that was stored after it.) Not found: it is not there, and
 // holds back nothing. What cannot be found out is counted. A batch is found as a whole: its members stand in a row.
 //
 // The sends are kept for that as they came, all together up to a limit, beyond which the oldest are given up.
@@ -17,6 +19,7 @@ import { BodyMemory, payloadOf } from './body.ts'
 import { firstValue, unpacked } from './check.ts'
 import type { Clock } from './clock.ts'
 import { type Cluster, RefusedError } from './cluster.ts'
+import type { EndOfEpoch, SourceEpoch } from './epoch.ts'
 import { executionPause } from './execution-pause.ts'
 import type { Log } from './log.ts'
 import { logEnd, offsetAt, pull } from './reading.ts'
@@ -50,6 +53,10 @@ export interface UnresolvedContext {
   address(): string
   turns: Turns
   sendGiveUpTimeout: number
+  /** Epochs from this one on in which something was acked before this commit-log offset, the newest first. */
+  epochsAround(epoch: SourceEpoch, commitLogOffset: number): SourceEpoch[]
+  /** Whether a message at an end of an epoch is still there. Throws LinkError, RefusedError. */
+  has(message: EndOfEpoch): Promise<boolean>
   /** A send is not there, or nobody knows: it holds back nothing. */
   settled(send: Send): void
   /** Nobody will know. */
@@ -60,6 +67,8 @@ export interface UnresolvedContext {
 interface Suspect extends Unanswered {
   send: Send
   since: number
+  /** While its connection lived, this turned out to be of another epoch than that in which the send was forwarded. */
+  left: boolean
 }
 
 /** Where a send may stand: all of its messages, one behind the other. */
@@ -103,7 +112,8 @@ export class Unresolved {
     send.unescape()
     this.#memory.keepAnyway(send)
     const { bornHost, accept } = from
-    this.#suspects.add({ send, bornHost, accept, since: this.#context.clock.now() })
+    const left = send.connection !== undefined && send.forwardedIn === send.connection.disproved
+    this.#suspects.add({ send, bornHost, accept, left, since: this.#context.clock.now() })
     let dropped = 0
     for (const oldest of this.#suspects) {
       if (!this.#memory.isFull) break
@@ -204,6 +214,7 @@ export class Unresolved {
         await this.#read(topic, queueId, here)
       }),
     )
+    for (const search of searches) search.epoch = await this.#epochOf(search)
     if (this.#closed) return
     // What two of them could be is that of the one that was forwarded first.
     for (const search of searches.sort((a, b) => a.suspect.send.forwarded - b.suspect.send.forwarded)) {
@@ -223,12 +234,32 @@ export class Unresolved {
         continue
       }
       this.#memory.forget(send)
+      send.ackedIn = search.epoch
       suspect.accept(send, {
         queueId: outcome.queueId,
         queueOffset: outcome.first,
         commitLogOffsets: outcome.records.map(record => record!.commitLogOffset),
       })
     }
+  }
+
+  async #epochOf(search: Search): Promise<SourceEpoch | undefined> {
+    const found = search.outcome()
+    const { forwardedIn, connection, topic } = search.suspect.send
+    if (typeof found === 'string' || forwardedIn === undefined) return undefined
+    const { has, epochsAround } = this.#context
+    const from = search.suspect.left ? connection!.epoch! : forwardedIn
+    if (from.ordinal === 0) return undefined
+    const { commitLogOffset } = found.records[0]!
+    for (const epoch of epochsAround(from, commitLogOffset)) {
+      // Where it is acked another message stood: the source has lost that one.
+      const acked = epoch.acked(topic, found.queueId)
+      if (found.records.some((_, index) => acked?.has(found.first + index))) continue
+      // What stands behind a lost tail came after it.
+      if (commitLogOffset > epoch.last.commitLogOffset && !(await has(epoch.last))) continue
+      if (await has(epoch.first)) return epoch
+    }
+    return undefined
   }
 
   async #queues(topic: string): Promise<number[]> {
@@ -299,6 +330,8 @@ class Search {
   readonly suspect: Suspect
   /** Also below what had been acked before. */
   anywhere = false
+  /** Where what was found belongs. */
+  epoch: SourceEpoch | undefined
   readonly #members: Member[]
   readonly #candidates = new Map<string, Candidate>()
 
@@ -348,7 +381,7 @@ class Search {
   #acked(queueId: number) {
     const { topic, connection, forwardedIn } = this.suspect.send
     const epoch = forwardedIn === connection?.disproved ? connection?.epoch : forwardedIn
-    return epoch?.acked(topic, queueId)
+    return (this.epoch ?? epoch)?.acked(topic, queueId)
   }
 }
 

@@ -4,8 +4,11 @@
 // outlives stop and start; who is connected does not. Not there: check-backs of transactions, CONSUMER_SEND_MSG_BACK
 // (clients then send to the retry topic themselves), POP, SQL filters, ACL. An unknown code is answered 3.
 
-import { decodeBatch, decodeProperties, OWN_VERSION, ResponseCode } from '../../codec/index.ts'
+import { decodeBatch, ResponseCode } from '../../codec/index.ts'
+import { brokerConfig, createTopic, runtimeInfo, topicConfig } from './embedded-admin.ts'
+import { found, json, OK, queueOf, UNSET_REMARK } from './embedded-answers.ts'
 import { EmbeddedClients, type Subscription } from './embedded-clients.ts'
+import { incomingOf, lockBodyOf, tagFilter } from './embedded-requests.ts'
 import {
   type Answer,
   type AnswerType,
@@ -15,17 +18,7 @@ import {
   hostBytes,
   Request,
 } from './embedded-server.ts'
-import {
-  DELAY_LEVELS,
-  EmbeddedStore,
-  type Incoming,
-  invalidTopic,
-  isSystemTopic,
-  type LogEntry,
-  MESSAGE_BYTES_MAX,
-  type Refusal,
-  type Stored,
-} from './embedded-store.ts'
+import { EmbeddedStore, type LogEntry, type Refusal, type Stored } from './embedded-store.ts'
 import { type Effect, Faults, shuffled } from './faults.ts'
 import { NullOffsets, nullSends } from './null-sends.ts'
 
@@ -200,9 +193,9 @@ export class EmbeddedBroker {
       [12, request => this.#query(request)],
       [14, request => this.#consumerOffset(request)],
       [15, request => this.#commitOffset(request)],
-      [17, request => this.#createTopic(request)],
-      [26, () => this.#config()],
-      [28, () => this.#runtimeInfo()],
+      [17, request => createTopic(store, request)],
+      [26, () => brokerConfig(store, this.#server.port)],
+      [28, () => runtimeInfo(store)],
       [29, request => found(store.searchOffset(...queueOf(request), request.integer('timestamp')))],
       [30, request => found(store.maxOffset(...queueOf(request)))],
       [31, request => found(store.minOffset(...queueOf(request)))],
@@ -222,7 +215,7 @@ export class EmbeddedBroker {
       [41, request => this.#lock(request)],
       [42, request => this.#unlock(request)],
       [204, request => this.#producersOf(request)],
-      [351, request => this.#topicConfig(request)],
+      [351, request => topicConfig(store, request)],
     ])
   }
 
@@ -437,83 +430,6 @@ export class EmbeddedBroker {
     return { code: 22, remark: 'Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first', ext: {} }
   }
 
-  // Administration
-
-  #createTopic(request: Request): Answer {
-    const name = request.text('topic')
-    const wrong = invalidTopic(name)
-    if (wrong !== undefined) return { code: ResponseCode.INVALID_PARAMETER, remark: wrong }
-    if (isSystemTopic(name)) {
-      return { code: ResponseCode.INVALID_PARAMETER, remark: `The topic[${name}] is conflict with system topic.` }
-    }
-    const attributes: Record<string, string> = {}
-    for (const change of (request.ext.get('attributes') ?? '').split(',')) {
-      const [key = '', value = ''] = change.split('=')
-      if (key.startsWith('+')) attributes[key.slice(1)] = value
-    }
-    this.store.createTopic(name, 0, {
-      readQueues: request.integer('readQueueNums'),
-      writeQueues: request.integer('writeQueueNums'),
-      perm: request.integer('perm'),
-      filterType: request.ext.get('topicFilterType') ?? 'SINGLE_TAG',
-      sysFlag: request.integer('topicSysFlag', 0),
-      order: request.flag('order'),
-      attributes,
-    })
-    return { code: ResponseCode.SUCCESS, remark: UNSET_REMARK }
-  }
-
-  #topicConfig(request: Request): Answer {
-    const name = request.text('topic')
-    const topic = this.store.topics.get(name)
-    if (topic === undefined) {
-      return { code: ResponseCode.TOPIC_NOT_EXIST, remark: `No topic in this broker. topic: ${name}` }
-    }
-    const { attributes, order, perm, readQueues, filterType, sysFlag, writeQueues } = topic
-    return json({
-      attributes,
-      order,
-      perm,
-      readQueueNums: readQueues,
-      topicFilterType: filterType,
-      topicName: name,
-      topicSysFlag: sysFlag,
-      writeQueueNums: writeQueues,
-    })
-  }
-
-  #config(): Answer {
-    const lines = {
-      brokerClusterName: this.store.cluster,
-      brokerName: this.name,
-      brokerId: 0,
-      brokerIP1: HOST,
-      listenPort: this.#server.port,
-      autoCreateTopicEnable: true,
-      messageDelayLevel: DELAY_LEVELS,
-      maxMessageSize: MESSAGE_BYTES_MAX,
-      waitTimeMillsInSendQueue: 200,
-      timerMaxDelaySec: 259_200,
-      timerPrecisionMs: 1000,
-    }
-    const text = Object.entries(lines).map(([name, value]) => `${name}=${value}\n`)
-    return { code: ResponseCode.SUCCESS, ext: { version: VERSION_JSON }, body: [Buffer.from(text.join(''))] }
-  }
-
-  #runtimeInfo(): Answer {
-    const { store } = this
-    const table = {
-      bootTimestamp: String(store.startedAt),
-      brokerVersion: String(OWN_VERSION),
-      brokerVersionDesc: 'V5_3_3',
-      commitLogMaxOffset: String(store.commitLogMaxOffset),
-      commitLogMinOffset: String(store.commitLogMinOffset),
-      dispatchBehindBytes: String(store.dispatchBehindBytes),
-      earliestMessageTimeStamp: String(store.oldestAt),
-    }
-    return json({ table })
-  }
-
   // Clients
 
   #heartbeat(request: Request): Answer {
@@ -560,24 +476,7 @@ export class EmbeddedBroker {
   }
 }
 
-const OK: Answer = { code: ResponseCode.SUCCESS }
-/** With which every answer of a broker begins: on some paths nobody takes it away. */
-const UNSET_REMARK = 'not set any response code'
 const SEND_EXT = { MSG_REGION: 'DefaultRegion', TRACE_ON: 'true' }
-const VERSION_JSON = '{"counter":1,"stateVersion":0,"timestamp":0}'
-const NOTHING = Buffer.alloc(0)
-
-function found(offset: number): Answer {
-  return { code: ResponseCode.SUCCESS, ext: { offset } }
-}
-
-function json(value: unknown): Answer {
-  return { code: ResponseCode.SUCCESS, body: [Buffer.from(JSON.stringify(value))] }
-}
-
-function queueOf(request: Request): [topic: string, queueId: number] {
-  return [request.text('topic'), request.integer('queueId')]
-}
 
 function isRefusal(outcome: Stored | Refusal): outcome is Refusal {
   return outcome.code !== 0
@@ -587,41 +486,6 @@ function sendAnswer(queueId: number, queueOffset: number, msgId: string, transac
   const ext: Record<string, string | number> = { queueId, ...SEND_EXT, msgId, queueOffset }
   if (transactionId !== undefined) ext.transactionId = transactionId
   return { code: ResponseCode.SUCCESS, ext }
-}
-
-/** A send request in either spelling. Throws where something that must be there is not, as a broker does. */
-function incomingOf(request: Request): Incoming {
-  const v1 = request.code === 10
-  const name = (long: string, letter: string) => (v1 ? long : letter)
-  if (request.body === undefined) throw new Error('java.lang.NullPointerException')
-  return {
-    topic: request.text(name('topic', 'b')),
-    defaultTopic: request.text(name('defaultTopic', 'c')),
-    defaultQueues: request.integer(name('defaultTopicQueueNums', 'd')),
-    queueId: request.integer(name('queueId', 'e')),
-    sysFlag: request.integer(name('sysFlag', 'f')),
-    bornTimestamp: request.integer(name('bornTimestamp', 'g')),
-    flag: request.integer(name('flag', 'h')),
-    properties: Buffer.from(request.ext.get(name('properties', 'i')) ?? ''),
-    reconsumeTimes: request.integer(name('reconsumeTimes', 'j'), 0),
-    batch: request.flag(name('batch', 'm')),
-    body: request.body ?? NOTHING,
-    bornHost: request.connection.peerHost,
-  }
-}
-
-function tagFilter(expression: string): ((entry: LogEntry) => boolean) | undefined {
-  if (expression === '*' || expression.trim() === '') return undefined
-  const tags = new Set(expression.split('||').map(tag => tag.trim()))
-  return entry => tags.has(decodeProperties(entry.properties).get('TAGS') ?? '')
-}
-
-function lockBodyOf(request: Request): {
-  consumerGroup: string
-  clientId: string
-  mqSet: { topic: string; brokerName: string; queueId: number }[]
-} {
-  return JSON.parse((request.body ?? NOTHING).toString())
 }
 
 function release(fault: Extract<Effect, { kind: 'shuffle' }>): void {

@@ -50,6 +50,8 @@ export function sendFields(group: string, topic: string, queueId: number, proper
 export class Producer {
   sent = 0
   failed = 0
+  /** Milliseconds that the slowest acked send took. */
+  slowest = 0
   /** Keys of acked messages. */
   readonly acked = new Set<string>()
   readonly #cluster: Cluster
@@ -128,6 +130,7 @@ export class Producer {
     ])
     const ext = sendFields('tee_demo', this.#topic, queueId, properties)
     const body = randomBytes(this.#bodyBytes)
+    const started = Date.now()
     for (let tries = 1; ; tries++) {
       const link = this.#cluster.link(address)
       const encode = (opaque: number) => encodeFrame({ code: RequestCode.SEND_MESSAGE_V2, opaque, ext }, body, 0)
@@ -136,5 +139,6 @@ export class Producer {
       if (code !== ResponseCode.SYSTEM_BUSY || tries === SEND_TRIES) throw new Error(`code ${code}`)
     }
     this.acked.add(key)
+    this.slowest = Math.max(this.slowest, Date.now() - started)
   }
 }

@@ -1,9 +1,17 @@
 // The proof: reads a topic of both clusters, message by message, and compares.
 //
 // A message is known by its KEYS, which the senders here make unique. Order is looked at for each source queue: its
-// messages must stand in the remote in the order in which they stand at the source.
+// messages must stand in the remote in the order in which they stand at the source. Each is compared with the one that
+// its stamp names: payload, flags, born timestamp and properties.
 
-import { findProperty, type StoredMessage } from '../../codec/index.ts'
+import {
+  decodeProperties,
+  decodeStamp,
+  findProperty,
+  isStorageLeftover,
+  STAMP_PROPERTY,
+  type StoredMessage,
+} from '../../codec/index.ts'
 import { Cluster, type Environment, masterOf, parseAddress, pull } from '../../replay/index.ts'
 
 export interface Proof {
@@ -12,7 +20,14 @@ export interface Proof {
   missing: string[]
   duplicates: string[]
   outOfOrder: string[]
+  /** Not as they stand at the place that their stamp names. */
+  altered: string[]
 }
+
+/** How far born timestamps may be apart: those of a batch are one. */
+const BORN_TOLERANCE = 1_000
+/** Whether a payload is compressed, and how. */
+const COMPRESSION = 0x701
 
 export function keyOf({ properties }: StoredMessage): string {
   return findProperty(properties, 'KEYS') ?? ''
@@ -55,10 +70,15 @@ export function compare(
   source: ReadonlyMap<string, StoredMessage[]>,
   remote: ReadonlyMap<string, StoredMessage[]>,
 ): Proof {
-  const placeAtSource = new Map<string, { queue: string; index: number }>()
+  const placeAtSource = new Map<string, { queue: string; index: number; message: StoredMessage }>()
+  const uniqKeys = new Map<string, number>()
   for (const [queue, messages] of source)
-    messages.forEach((message, index) => placeAtSource.set(keyOf(message), { queue, index }))
-  const proof: Proof = { acked: acked.size, remote: 0, missing: [], duplicates: [], outOfOrder: [] }
+    messages.forEach((message, index) => {
+      placeAtSource.set(keyOf(message), { queue, index, message })
+      const uniqKey = findProperty(message.properties, 'UNIQ_KEY') ?? ''
+      uniqKeys.set(uniqKey, (uniqKeys.get(uniqKey) ?? 0) + 1)
+    })
+  const proof: Proof = { acked: acked.size, remote: 0, missing: [], duplicates: [], outOfOrder: [], altered: [] }
   const seen = new Set<string>()
   for (const messages of remote.values()) {
     const last = new Map<string, number>()
@@ -71,6 +91,10 @@ export function compare(
       }
       seen.add(key)
       const place = placeAtSource.get(key)
+      const stamp = decodeStamp(findProperty(message.properties, STAMP_PROPERTY) ?? '')
+      const original =
+        stamp === undefined ? place?.message : at(source.get(`${stamp.broker}/${stamp.queueId}`), stamp.queueOffset)
+      if (original === undefined ? stamp !== undefined : !isCopy(message, original, uniqKeys)) proof.altered.push(key)
       if (place === undefined) continue
       if (place.index < (last.get(place.queue) ?? -1)) proof.outOfOrder.push(key)
       last.set(place.queue, place.index)
@@ -80,10 +104,38 @@ export function compare(
   return proof
 }
 
-export function proofLine({ acked, remote, missing, duplicates, outOfOrder }: Proof): string {
-  return `proof: acked=${acked} remote=${remote} missing=${missing.length} duplicates=${duplicates.length} out-of-order=${outOfOrder.length}`
+function at(messages: readonly StoredMessage[] | undefined, queueOffset: number): StoredMessage | undefined {
+  return messages?.[queueOffset - (messages[0]?.queueOffset ?? 0)]
 }
 
-export function holds({ acked, missing, duplicates, outOfOrder }: Proof): boolean {
-  return acked > 0 && missing.length === 0 && duplicates.length === 0 && outOfOrder.length === 0
+/** Whether all is as the client sent it. `uniqKeys`: how many messages of the source have each. */
+function isCopy(copy: StoredMessage, original: StoredMessage, uniqKeys: ReadonlyMap<string, number>): boolean {
+  return (
+    copy.body.equals(original.body) &&
+    copy.flag === original.flag &&
+    (copy.sysFlag & COMPRESSION) === (original.sysFlag & COMPRESSION) &&
+    Math.abs(copy.bornTimestamp - original.bornTimestamp) <= BORN_TOLERANCE &&
+    ownProperties(copy, uniqKeys) === ownProperties(original, uniqKeys)
+  )
+}
+
+/** Properties but for what brokers add and take away. */
+function ownProperties({ properties }: StoredMessage, uniqKeys: ReadonlyMap<string, number>): string {
+  const own = [...decodeProperties(properties)].filter(
+    ([name, value]) =>
+      // A 5.x broker does not store WAIT; up to 5.3.3 one stores a batch's own key into each of its messages.
+      !isStorageLeftover(name) &&
+      name !== STAMP_PROPERTY &&
+      name !== 'WAIT' &&
+      !(name === 'UNIQ_KEY' && uniqKeys.get(value) !== 1),
+  )
+  return JSON.stringify(own.sort())
+}
+
+export function proofLine({ acked, remote, missing, duplicates, outOfOrder, altered }: Proof): string {
+  return `proof: acked=${acked} remote=${remote} missing=${missing.length} duplicates=${duplicates.length} out-of-order=${outOfOrder.length} altered=${altered.length}`
+}
+
+export function holds({ acked, missing, duplicates, outOfOrder, altered }: Proof): boolean {
+  return acked > 0 && [missing, duplicates, outOfOrder, altered].every(({ length }) => length === 0)
 }

@@ -201,6 +201,7 @@ async function brokerIn(place: BrokerPlace): Promise<RealBroker> {
       ...place.brokerConfig,
     }),
   })
+  let wasUp = false
   return {
     name,
     address: `${host}:${port}`,
@@ -209,9 +210,22 @@ async function brokerIn(place: BrokerPlace): Promise<RealBroker> {
     kill: () => java.kill(),
     stop: () => java.stop(),
     start: async () => {
-      await java.start()
+      await startAgain(java, wasUp)
+      wasUp = true
       await registered(place.nameServer, name)
     },
+  }
+}
+
+/** One that was up keeps its ports: what took one of them in the meantime may let go of it. */
+async function startAgain(java: JavaProcess, wasUp: boolean): Promise<void> {
+  for (let tried = 1; ; tried++) {
+    try {
+      return await java.start()
+    } catch (error) {
+      if (!(error instanceof PortInUse) || !wasUp || tried === startTries) throw error
+      await sleep(1_000)
+    }
   }
 }
 

@@ -102,7 +102,7 @@ test('the first line that is no JSON says that it serves and where; SIGTERM ends
   t.is(gateway.stderr, '')
   t.is(JSON.parse(gateway.lines.at(-1)!).msg, 'stopped')
   await t.throwsAsync(RawClient.connect(nameServer), { code: 'ECONNREFUSED' })
-  t.deepEqual(readdirSync(dataDir).sort(), ['brokers', 'gateway-id', 'listeners.json', 'lock'])
+  t.deepEqual(readdirSync(dataDir).sort(), ['brokers', 'gateway-id', 'listeners.json', 'lock', 'remotes.json'])
 })
 
 test('a second signal ends it at once, also while it drains', async t => {

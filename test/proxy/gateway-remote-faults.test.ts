@@ -98,10 +98,10 @@ test(
 test(
   'a connection is reset after storing, and what is stored cannot be read for a while',
   inFlow(async (_, { remoteBroker, here }, producer) => {
-    const looksForTheEnd = remoteBroker.faults.slow(0, { codes: [28] })
+    const looksForTheMarker = remoteBroker.faults.slow(0, { codes: [11], topic: 'TEE_MARKER' })
     remoteBroker.faults.holdDispatch()
     await happened(remoteBroker.faults.resetAfter({ ...sends, times: 1 }))
-    await happened(looksForTheEnd, 10)
+    await happened(looksForTheMarker, 10)
     await more(producer, 50)
     remoteBroker.faults.releaseDispatch()
     await until('the outcome is found out', () => here.said('found out what had arrived at the remote').length > 0)

@@ -25,8 +25,10 @@ function slotAt(sequence: number): Omit<Slot, 'generation'> {
         queueId: 1,
         marks: [{ epoch: 1, mark: sequence, late: [2], done: [[sequence + 1, 2]] }],
         remote: { broker: 'rome-a', queueId: 1, end: 7 },
+        ends: { ends: [[6, 'e1', 5, '', 9, [[1, 0, 5, '1', 5, 3, 4]], 0]], earlier: 0, again: [] },
       },
     ],
+    links: [{ broker: 'rome-a', groups: ['TEE_gw_1'], lastAnswerAt: 5 }],
     totals: new Account().totals,
   }
 }

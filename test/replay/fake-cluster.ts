@@ -13,6 +13,7 @@ import {
   readSendRequest,
   type StoredMessage,
 } from '../../codec/index.ts'
+import { MARKER_TOPIC } from '../../replay/marker.ts'
 import type { FakeNetwork, FakeRequest } from '../support/fake-environment.ts'
 import { encodeStored } from './sample.ts'
 
@@ -38,7 +39,7 @@ export interface FakeSend {
 
 export class FakeBroker {
   readonly name: string
-  readonly address: string
+  address: string
   readonly cluster: FakeCluster
   readonly topics = new Map<string, FakeQueue[]>()
   /** All sends that came, as they came. */
@@ -48,6 +49,7 @@ export class FakeBroker {
   intercept: (request: FakeRequest) => boolean = () => false
   /** How far reading by queue lies behind the log, in bytes; one less with each question. */
   dispatchBehind = 0
+  /** Pulls of topics, markers left out. */
   pulls = 0
   /** Its log, from `logStart` to `logEnd`: also of topics that are gone. */
   log: StoredMessage[] = []
@@ -55,7 +57,14 @@ export class FakeBroker {
   logEnd = 0
   /** When its oldest message was stored. */
   oldestAt = 0
-  config = 'waitTimeMillsInSendQueue=200\nbrokerFastFailureEnable=true\n'
+  /** By producer group: connections of which a heart-beat came. */
+  readonly producers = new Map<string, Set<FakeRequest['connection']>>()
+  /** Groups that it still lists, whether their connections live or not. */
+  readonly lingering = new Set<string>()
+  /** As lines of its settings. */
+  settings = 'waitTimeMillsInSendQueue=200\nbrokerFastFailureEnable=true\n'
+  /** What is made of a marker; by default it is stored where its topic is. */
+  onMarker: (send: FakeSend) => void = send => send.answerStored(send.store())
 
   constructor(cluster: FakeCluster, name: string, address: string) {
     this.cluster = cluster
@@ -113,6 +122,11 @@ export class FakeBroker {
     queue.messages = queue.messages.filter(message => message.queueOffset >= minOffset)
   }
 
+  /** The newest of a queue are gone, and their offsets will be given again. */
+  loseTailOf(topic: string, queueId: number, count: number): void {
+    this.queue(topic, queueId).messages.splice(-count, count)
+  }
+
   texts(topic: string, queueId: number): string[] {
     return this.queue(topic, queueId).messages.map(message => message.body.toString())
   }
@@ -129,6 +143,8 @@ export class FakeBroker {
     const { code, ext } = decodeHeader(request.head)
     const topic = ext.get('topic') ?? ''
     const queueId = Number(ext.get('queueId'))
+    if (code === RequestCode.PULL_MESSAGE && queueId >= (this.topics.get(topic)?.length ?? 0))
+      return request.answer({ code: ResponseCode.INVALID_PARAMETER, remark: `queueId[${queueId}] is illegal` })
     switch (code) {
       case RequestCode.SEND_MESSAGE_V2:
       case RequestCode.SEND_BATCH_MESSAGE:
@@ -137,7 +153,7 @@ export class FakeBroker {
         if (!this.topics.has(topic)) return request.answer({ code: ResponseCode.TOPIC_NOT_EXIST })
         if (this.topics.get(topic)![queueId] === undefined)
           return request.answer({ code: ResponseCode.INVALID_PARAMETER })
-        return this.#pull(request, this.queue(topic, queueId), Number(ext.get('queueOffset')))
+        return this.#pull(request, this.queue(topic, queueId), Number(ext.get('queueOffset')), topic)
       case RequestCode.GET_MAX_OFFSET:
         return request.answer({ ext: [['offset', endOf(this.queue(topic, queueId))]] })
       case RequestCode.SEARCH_OFFSET_BY_TIMESTAMP: {
@@ -150,8 +166,6 @@ export class FakeBroker {
         if (found === undefined) return request.answer({ code: 1, remark: 'can not find message by the offset' })
         return request.answer({ body: encodeStored(found) })
       }
-      case RequestCode.GET_BROKER_CONFIG:
-        return request.answer({ body: Buffer.from(this.config) })
       case RequestCode.GET_BROKER_RUNTIME_INFO: {
         const table = {
           commitLogMinOffset: `${this.logStart}`,
@@ -162,10 +176,26 @@ export class FakeBroker {
         if (this.dispatchBehind > 0) this.dispatchBehind--
         return request.answer({ body: Buffer.from(JSON.stringify({ table })) })
       }
+      case RequestCode.HEART_BEAT: {
+        const { producerDataSet } = JSON.parse(request.body.toString()) as { producerDataSet: { groupName: string }[] }
+        for (const { groupName } of producerDataSet)
+          this.producers.set(groupName, (this.producers.get(groupName) ?? new Set()).add(request.connection))
+        return request.answer({})
+      }
+      case RequestCode.GET_PRODUCER_CONNECTION_LIST: {
+        const group = ext.get('producerGroup') ?? ''
+        const open = [...(this.producers.get(group) ?? [])].filter(({ isOpen }) => isOpen)
+        if (open.length === 0 && !this.lingering.has(group))
+          return request.answer({ code: 1, remark: `the producer group[${group}] not exist` })
+        const connectionSet = [{ clientAddr: 'gateway:1', clientId: group, language: 'OTHER', version: 479 }]
+        return request.answer({ body: Buffer.from(JSON.stringify({ connectionSet })) })
+      }
+      case RequestCode.GET_BROKER_CONFIG:
+        return request.answer({ body: Buffer.from(this.settings) })
       case RequestCode.GET_TOPIC_CONFIG:
         return request.answer({ body: Buffer.from(JSON.stringify({ attributes: this.cluster.attributes })) })
       case RequestCode.UPDATE_AND_CREATE_TOPIC:
-        this.cluster.made.push({ broker: this.name, ext: Object.fromEntries(ext) })
+        if (topic !== MARKER_TOPIC) this.cluster.made.push({ broker: this.name, ext: Object.fromEntries(ext) })
         this.makeTopic(topic, Number(ext.get('writeQueueNums')))
         return request.answer({})
       default:
@@ -206,12 +236,19 @@ export class FakeBroker {
           ],
         }),
     }
+    if (!this.topics.has(topic)) return request.answer({ code: ResponseCode.TOPIC_NOT_EXIST })
+    if (queueId >= this.topics.get(topic)!.length) return request.answer({ code: ResponseCode.INVALID_PARAMETER })
+    if (topic === MARKER_TOPIC) return this.onMarker(send)
     this.sends.push(send)
     this.onSend(send)
   }
 
-  #pull(request: FakeRequest, queue: FakeQueue, offset: number): void {
-    this.pulls++
+  #pull(request: FakeRequest, queue: FakeQueue, offset: number, topic: string): void {
+    if (topic !== MARKER_TOPIC) this.pulls++
+    else if (this.dispatchBehind > 0) {
+      this.dispatchBehind--
+      return request.answer({ code: ResponseCode.PULL_NOT_FOUND })
+    }
     const end = endOf(queue)
     const found = queue.messages.filter(message => message.queueOffset >= offset).slice(0, 32)
     const moved = offset < queue.minOffset || offset > end
@@ -248,6 +285,10 @@ export class FakeCluster {
   readonly brokers: FakeBroker[]
   attributes: Record<string, string> = {}
   perm = 6
+  /** Fewer than there are to be read. */
+  writeQueuesMax = Number.POSITIVE_INFINITY
+  /** Brokers that its name server does not know. */
+  readonly away = new Set<FakeBroker>()
   /** Topics that were made by request. */
   readonly made: { broker: string; ext: Record<string, string> }[] = []
 
@@ -286,14 +327,16 @@ export class FakeCluster {
       brokerAddrs: { 0: broker.address },
     })
     if (code === RequestCode.GET_BROKER_CLUSTER_INFO) {
-      const brokerAddrTable = Object.fromEntries(this.brokers.map(broker => [broker.name, data(broker)]))
+      const here = this.brokers.filter(broker => !this.away.has(broker))
+      const brokerAddrTable = Object.fromEntries(here.map(broker => [broker.name, data(broker)]))
       return request.answer({ body: Buffer.from(JSON.stringify({ brokerAddrTable })) })
     }
-    const having = this.brokers.filter(broker => broker.topics.has(ext.get('topic') ?? ''))
+    const having = this.brokers.filter(broker => broker.topics.has(ext.get('topic') ?? '') && !this.away.has(broker))
     if (having.length === 0) return request.answer({ code: ResponseCode.TOPIC_NOT_EXIST })
     const queueDatas = having.map(broker => {
       const queues = broker.topics.get(ext.get('topic') ?? '')!.length
-      return { brokerName: broker.name, readQueueNums: queues, writeQueueNums: queues, perm: this.perm }
+      const writeQueueNums = Math.min(queues, this.writeQueuesMax)
+      return { brokerName: broker.name, readQueueNums: queues, writeQueueNums, perm: this.perm }
     })
     request.answer({ body: Buffer.from(JSON.stringify({ brokerDatas: having.map(data), queueDatas })) })
   }

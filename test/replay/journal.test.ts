@@ -154,7 +154,7 @@ async function withOldSegment() {
     {
       sequence: 2,
       nextSegmentId: 3,
-      topics: new Map([[0, 'orders']]),
+      topics: new Map([[7, 'orders']]),
       segments: [{ path: old, bytes: 376, firstSequence: 0, lastSequence: 1, live: 2, epoch: 1 }],
     },
   )

@@ -16,7 +16,13 @@ function lab({ remoteBrokers = 1, topicSync = 'create' as RemoteOptions['topicSy
   paris.connect(environment.network)
   rome.connect(environment.network)
   const source = new Cluster(environment, [paris.nameServer])
-  const remote = new Remote(environment, { label: 'default', bit: 1, nameServers: [rome.nameServer], topicSync })
+  const remote = new Remote(environment, {
+    label: 'default',
+    bit: 1,
+    nameServers: [rome.nameServer],
+    topicSync,
+    remoteBrokerAway: 'wait',
+  })
   const choose = async (queueId: number, ordinal = 0) => {
     const chosen = remote.chooseQueue(source, 'orders', 'paris-a', ordinal, queueId)
     chosen.catch(() => {})
@@ -134,17 +140,21 @@ test('a route is asked for again when it is old or something failed, and not bef
   t.is(asked, 3 * once)
 })
 
-test('a link leads to the address of the newest route, and a broker that is in none is waited for', async t => {
+test('a broker has one address for all topics, that of the newest list, and one that is in no route is waited for', async t => {
   const { environment, rome, remote, source } = lab()
   rome.makeTopic('orders', 4)
-  const linkTo = async (broker: string) => {
-    const linked = remote.linkTo('orders', broker, source, 'paris-a')
-    linked.catch(() => {})
+  rome.makeTopic('bills', 4)
+  const masterFor = async (broker: string, topic = 'orders') => {
+    const master = remote.masterFor(topic, broker, source, 'paris-a')
+    master.catch(() => {})
     await environment.settled()
-    return (await linked).address
+    return master
   }
-  t.is(await linkTo('rome-a'), 'rome:10911')
-  await t.throwsAsync(linkTo('rome-z'), { instanceOf: WaitError, message: /rome-z is away/ })
+  t.is(await masterFor('rome-a'), 'rome:10911')
+  await t.throwsAsync(masterFor('rome-z'), { instanceOf: WaitError, message: /rome-z is away/ })
+  rome.broker.address = 'rome:999'
+  t.is(await masterFor('rome-a', 'bills'), 'rome:999')
+  t.is(await masterFor('rome-a'), 'rome:999')
 })
 
 test("the cluster's name is known from a cursor, or else asked", async t => {

@@ -40,6 +40,8 @@ export interface SceneOptions {
   /** Labels of the remotes. */
   remotes?: readonly string[]
   random?: Random
+  remoteBrokers?: number
+  remoteBrokerAway?: 'wait' | 'reroute'
   /** What an earlier scene left of its disk, and its source. */
   disk?: FakeDisk
   source?: FakeCluster
@@ -86,7 +88,7 @@ export class Scene {
   remoteOf(label: string): FakeCluster {
     let remote = this.remotes.get(label)
     if (remote === undefined) {
-      remote = new FakeCluster(label === 'default' ? 'rome' : label)
+      remote = new FakeCluster(label === 'default' ? 'rome' : label, this.#options.remoteBrokers)
       remote.makeTopic(TOPIC, this.#options.remoteQueues ?? 2)
       this.remotes.set(label, remote)
     }
@@ -198,6 +200,7 @@ export class Scene {
         stallTimeout: 1_000,
         compress: this.#options.compress ?? false,
       },
+      remoteBrokerAway: this.#options.remoteBrokerAway ?? 'wait',
     })
     await this.replay.open()
     this.broker = await this.replay.broker('paris-a', 'paris', 0, source.broker.address)

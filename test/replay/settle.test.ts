@@ -11,7 +11,11 @@ import {
   SysFlag,
 } from '../../codec/index.ts'
 import { Cluster } from '../../replay/cluster.ts'
-import { arrived, placeKey, StoppedError, stampOf } from '../../replay/settle.ts'
+import { Fold, type Foldable } from '../../replay/folded-places.ts'
+import type { KnownEnd } from '../../replay/known-ends.ts'
+import { hashOf, PlaceFlag } from '../../replay/place.ts'
+import { arrived, newestThatStands, placeKey, proofOf, stampOf, traceKey } from '../../replay/settle.ts'
+import { StoppedError } from '../../replay/stopped-error.ts'
 import { FakeEnvironment } from '../support/fake-environment.ts'
 import { FakeCluster } from './fake-cluster.ts'
 import { storedAt } from './sample.ts'
@@ -36,7 +40,7 @@ function lab() {
   const cluster = new Cluster(environment, [remote.nameServer])
   const read = async (from: number, isStopped = () => false) => {
     let ended = false
-    const reading = arrived(environment.clock, cluster, broker.address, 'orders', 0, from, ORIGIN, isStopped)
+    const reading = arrived(cluster, broker.address, 'orders', 0, from, ORIGIN, isStopped)
     reading
       .catch(() => {})
       .finally(() => {
@@ -45,8 +49,16 @@ function lab() {
     await environment.until('it is read', () => ended)
     return reading
   }
+  const done = async <T>(promise: Promise<T>) => {
+    promise.catch(() => {})
+    await environment.settled()
+    return promise
+  }
+  const stands = async (ends: KnownEnd[]) =>
+    (await done(newestThatStands(cluster, broker.address, 'orders', 0, ends, ORIGIN))).stands
+  const proof = (place: Foldable) => done(proofOf(cluster, broker.address, 'orders', 0, new Fold(place, place)))
   const store = (properties: Buffer) => broker.store('orders', 0, { properties })
-  return { environment, broker, read, store }
+  return { environment, broker, read, store, stands, proof }
 }
 
 test('the set of our stamps from a known end on, in whatever order they stand, and the end', async t => {
@@ -91,26 +103,20 @@ test('all is read where more stands than one answer holds, also where the beginn
 
 test('an empty queue has nothing, and its end does not go back', async t => {
   const { broker, read } = lab()
-  t.deepEqual(await read(0), { places: new Set(), unstamped: new Map(), end: 0 })
+  t.deepEqual(await read(0), { places: new Set(), unstamped: new Map(), newest: undefined, end: 0 })
   broker.expire('orders', 0, 50)
   t.is((await read(0)).end, 50)
   t.is((await read(60)).end, 60)
 })
 
-test('nothing is read before what the broker had received is executed, and can be read', async t => {
-  const { environment, broker, read, store } = lab()
-  const started = environment.clock.now()
-  broker.dispatchBehind = 10
-  let readAt = 0
-  broker.intercept = ({ head }) => {
-    if (head.code !== 11) return false
-    t.is(broker.dispatchBehind, 0)
-    readAt ||= environment.clock.now()
+test('it is read to where the queue ended when the reading began: others write there, too', async t => {
+  const { broker, read, store } = lab()
+  for (let offset = 0; offset < 40; offset++) store(stamped(stamp(offset)))
+  broker.intercept = () => {
+    store(stamped(stamp(broker.queue('orders', 0).messages.length)))
     return false
   }
-  store(stamped(stamp(1)))
-  t.is((await read(0)).places.size, 1)
-  t.true(readAt >= started + 1_000 + 8 * 20, `${readAt - started}`)
+  t.deepEqual((await read(0)).places.size, 42)
 })
 
 test('a stamp that is bound to the payload fits, also where the broker gave its message a key', t => {
@@ -130,19 +136,79 @@ test('stamps are found within a batch that the topic keeps whole', async t => {
   t.deepEqual([...(await read(0)).places], [placeKey('e1', 4), placeKey('e1', 5), placeKey('e1', 6)])
 })
 
-test('reading ends where the gateway stops, also while the remote is waited for', async t => {
-  const { broker, read } = lab()
-  await t.throwsAsync(
-    read(0, () => true),
-    { instanceOf: StoppedError },
-  )
-  broker.intercept = ({ head }) => {
-    if (head.code === 28) broker.dispatchBehind = 10
-    return false
-  }
+test('reading ends where the gateway stops', async t => {
+  const { read, store } = lab()
+  for (let offset = 0; offset < 200; offset++) store(stamped(stamp(offset)))
   let asked = 0
   await t.throwsAsync(
-    read(0, () => ++asked > 5),
+    read(0, () => ++asked > 2),
     { instanceOf: StoppedError },
   )
+})
+
+const endAt = (remoteOffset: number, queueOffset: number, more: Partial<KnownEnd> = {}): KnownEnd => ({
+  ...{ remoteOffset, epochId: 'e1', queueOffset, trace: '', at: 0 },
+  ...more,
+})
+
+test('the newest known end that stands: by its stamp at its offset', async t => {
+  const { broker, store, stands } = lab()
+  for (let offset = 0; offset < 10; offset++) store(stamped(stamp(offset + 100)))
+  const ends = [2, 5, 8].map(offset => endAt(offset, offset + 100))
+  t.is(await stands([]), -1)
+  t.is(await stands(ends), 2)
+  t.is(broker.pulls, 1, 'where the newest stands all do')
+  broker.loseTailOf('orders', 0, 2)
+  t.is(await stands(ends), 1)
+  broker.loseTailOf('orders', 0, 3)
+  for (let offset = 5; offset < 10; offset++) store(stamped(stamp(offset + 200)))
+  t.is(await stands(ends), 0)
+  t.is(await stands(ends.map(end => ({ ...end, epochId: 'e2' }))), -1)
+})
+
+test('one that has expired, or is about to, stands', async t => {
+  const { broker, store, stands } = lab()
+  for (let offset = 0; offset < 10; offset++) store(stamped(stamp(offset)))
+  broker.expire('orders', 0, 9)
+  t.is(await stands([endAt(3, 3), endAt(8, 8)]), 1)
+  broker.intercept = request => {
+    request.answer({
+      code: 20,
+      ext: [
+        ['nextBeginOffset', 9],
+        ['minOffset', 0],
+        ['maxOffset', 10],
+      ],
+    })
+    return true
+  }
+  t.is(await stands([endAt(9, 9)]), 0)
+})
+
+test('an end without a stamp stands by its timestamp and hash, where there was no room for one', async t => {
+  const { broker, stands } = lab()
+  const properties = encodeProperties([
+    ['UNIQ_KEY', 'KEY'],
+    ['long', 'x'.repeat(32_300)],
+  ])
+  const body = Buffer.from('text')
+  broker.store('orders', 0, { bornTimestamp: 5, body, properties })
+  const trace = (bornTimestamp: number) => traceKey(bornTimestamp, hashOf(Buffer.from('KEY'), []))
+  t.is(await stands([endAt(0, 7, { trace: trace(5) })]), 0)
+  t.is(await stands([endAt(0, 7, { trace: trace(6) })]), -1)
+})
+
+test('a fold is proven by its proof: it fits, has expired, or is another', async t => {
+  const { broker, proof } = lab()
+  for (let offset = 0; offset < 5; offset++)
+    broker.store('orders', 0, { bornTimestamp: offset, properties: encodeProperties([['UNIQ_KEY', `K${offset}`]]) })
+  const place = (queueOffset: number, key = `K${queueOffset}`) => ({
+    ...{ epoch: 1, queueOffset, bornTimestamp: queueOffset, hash: hashOf(Buffer.from(key), []), placeFlags: 0 },
+  })
+  t.is(await proof(place(3)), 'fits')
+  t.is(await proof(place(3, 'another')), 'source')
+  t.is(await proof({ ...place(3), placeFlags: PlaceFlag.PAYLOAD_HASH }), 'source')
+  await t.throwsAsync(proof(place(5)), { message: /does not let the lane read/ })
+  broker.expire('orders', 0, 4)
+  t.is(await proof(place(3)), 'expired')
 })

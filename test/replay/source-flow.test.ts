@@ -7,7 +7,7 @@ import type { SourceConnection } from '../../replay/epoch.ts'
 import { type Random, seededRandom } from '../support/random.ts'
 import { Scene, type Sending, TOPIC } from './scene.ts'
 
-const ROUNDS = 150
+const ROUNDS = 60
 const STEPS = 60
 const QUEUES = 2
 

@@ -122,6 +122,7 @@ export class GatewayProcess implements Host {
       bornTimestampTolerance,
       sendGiveUpTimeout,
       topicSync: 'create',
+      remoteBrokerAway: 'wait',
       journal: {
         ack: 'append',
         maxBytes: 1_000_000_000,

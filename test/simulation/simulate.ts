@@ -1,6 +1,7 @@
 // Runs one history from its schedule to its end, and judges it: faults end, what waits arrives, what is open is closed, and
 // the next process finds nothing left to do.
 
+import { MARKER_TOPIC } from '../../replay/marker.ts'
 import { judge } from './checks.ts'
 import type { Schedule } from './step.ts'
 import { World } from './world.ts'
@@ -86,7 +87,9 @@ async function stop(world: World): Promise<void> {
 
 /** The next process has nothing to do, and counts the same. */
 async function startAgain(world: World): Promise<void> {
-  const records = () => [...world.remote.brokers.values()].reduce((sum, { log }) => sum + log.records.length, 0)
+  const records = () =>
+    [...world.remote.brokers.values()].flatMap(({ log }) => log.records).filter(({ topic }) => topic !== MARKER_TOPIC)
+      .length
   const before = records()
   world.gatewayEnds()
   world.startGateway()

@@ -9,7 +9,7 @@ import { CliProcess } from './cli-process.ts'
 /** A live line: what is sent, acked, replicated, queued, in the gap, and how old the oldest is. */
 const LIVE = /^(.{11}) {2}sent \d+ {2}acked \d+ {2}replicated \d+ {2}queued \d+ {2}in gap \d+ {2}lag \d+\.\d s$/
 const BAR = /^queue drains \[[#.]{40}\] +(\d+) % {2}\d+ of \d+ left$/
-const PROOF = /^proof: acked=(\d+) remote=\1 missing=0 duplicates=0 out-of-order=0$/
+const PROOF = /^proof: acked=(\d+) remote=\1 missing=0 duplicates=0 out-of-order=0 altered=0$/
 
 export class DemoProcess extends CliProcess {
   readonly temporary: string

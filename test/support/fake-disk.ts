@@ -36,6 +36,8 @@ class FakeFile {
   bytes: Buffer = Buffer.alloc(0)
   /** What is on the disk; undefined while even its name is not. */
   durable: Buffer | undefined
+  /** Bytes that are set aside for it. */
+  reserved = 0
   /** Sectors that are not on the disk, each with the number of its last change. */
   readonly #dirty = new Map<number, number>()
   #changes = 0
@@ -171,7 +173,7 @@ export class FakeDisk implements FileSystem {
 
   get used(): number {
     let bytes = 0
-    for (const file of this.files.values()) bytes += file.bytes.length
+    for (const file of this.files.values()) bytes += Math.max(file.bytes.length, file.reserved)
     return bytes
   }
 
@@ -186,10 +188,12 @@ export class FakeDisk implements FileSystem {
     return [...this.files.keys()].filter(path => dirname(path) === folder).map(path => basename(path))
   }
 
-  async create(path: string): Promise<AppendFile> {
+  /** What is set aside is as much as there is; it reads as if it were not there, where a real one has zeros. */
+  async create(path: string, reserved = 0): Promise<AppendFile> {
     this.#check('create', path)
     if (this.files.has(path)) throw new Error(`${path} exists`)
     const file = new FakeFile()
+    file.reserved = Math.min(reserved, Math.max(0, this.capacity - this.used))
     this.files.set(path, file)
     this.open++
     return {
@@ -200,6 +204,7 @@ export class FakeDisk implements FileSystem {
       },
       sync: () => this.#sync(path, file),
       close: async () => {
+        file.reserved = 0
         this.open--
       },
     }
@@ -282,7 +287,7 @@ export class FakeDisk implements FileSystem {
   }
 
   #append(path: string, file: FakeFile, bytes: Buffer, error: Error | undefined): void {
-    const room = Math.max(0, this.capacity - this.used)
+    const room = Math.max(0, this.capacity - this.used + Math.max(0, file.reserved - file.bytes.length))
     const fits = error !== undefined ? Math.min(this.tornBytes, room) : room
     file.write(file.bytes.length, bytes.length <= fits ? bytes : bytes.subarray(0, fits))
     if (error !== undefined) throw error

@@ -74,8 +74,9 @@ export class FakeClock implements Clock {
     this.#now = now
   }
 
+  /** Whole milliseconds, as the real one's. */
   now(): number {
-    return this.#now
+    return Math.floor(this.#now)
   }
 
   uptime(): number {
@@ -132,6 +133,8 @@ export interface FakeAnswer {
 /** A request as the other side has it. It is answered, or the connection breaks, or nothing ever comes. */
 export interface FakeRequest {
   address: string
+  /** The connection that it came by. */
+  connection: { readonly isOpen: boolean }
   head: FrameHead
   body: Buffer
   answer(answer: FakeAnswer): void
@@ -230,9 +233,14 @@ class FakeConnection {
     this.#events = undefined
   }
 
+  get isOpen(): boolean {
+    return this.#events !== undefined
+  }
+
   #serve({ head, body }: Frame): void {
     this.#served.get(this.address)?.({
       address: this.address,
+      connection: this,
       head,
       body,
       answer: ({ code = 0, remark, ext, body }) => {

@@ -14,16 +14,21 @@ const START_TIMEOUT = 30_000
 
 export interface GatewayOptions {
   source: string
-  remote: string
+  /** One, or several by their names. */
+  remote: string | Record<string, string>
   /** Further `--key=value`. */
   options?: string[]
+  /** Stays when the process has ended, as it is its owner's; by default a folder of its own. */
+  dataDir?: string
+  /** Further environment. */
+  env?: Record<string, string>
 }
 
 export class GatewayProcess {
-  readonly dataDir = mkdtempSync(join(tmpdir(), 'rocketmq-tee-test-'))
+  readonly dataDir: string
   readonly #options: GatewayOptions
   /** Name server of the remote, as of the next start. */
-  remote: string
+  remote: GatewayOptions['remote']
   /** Lines of the log, all starts together. */
   readonly log: Record<string, unknown>[] = []
   stderr = ''
@@ -36,6 +41,7 @@ export class GatewayProcess {
   constructor(options: GatewayOptions) {
     this.#options = options
     this.remote = options.remote
+    this.dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'rocketmq-tee-test-'))
   }
 
   get pid(): number {
@@ -51,14 +57,15 @@ export class GatewayProcess {
   /** Starts, or starts again on the same data and ports. */
   async start(): Promise<void> {
     await this.reserve()
-    const { source, options = [] } = this.#options
+    const { source, options = [], env = {} } = this.#options
+    const remotes = typeof this.remote === 'string' ? { '': this.remote } : this.remote
     const child = spawn(
       process.execPath,
       [
         main,
         'start',
         `--srcClusterAddr=${source}`,
-        `--destClusterAddr=${this.remote}`,
+        ...Object.entries(remotes).map(([name, names]) => `--destClusterAddr${name && '.'}${name}=${names}`),
         `--dataDir=${this.dataDir}`,
         '--listenHost=127.0.0.1',
         `--nameServerPort=${this.#nameServerPort}`,
@@ -66,7 +73,7 @@ export class GatewayProcess {
         '--adminPort=0',
         ...options,
       ],
-      { stdio: ['ignore', 'pipe', 'pipe'] },
+      { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } },
     )
     this.#child = child
     this.#exited = new Promise(resolve => child.once('exit', resolve))
@@ -98,13 +105,18 @@ export class GatewayProcess {
   /** Stops it as an operator does, and removes its data. */
   async end(): Promise<number | null> {
     const code = await this.kill('SIGTERM')
-    rmSync(this.dataDir, { recursive: true, force: true })
+    if (this.#options.dataDir === undefined) rmSync(this.dataDir, { recursive: true, force: true })
     return code
+  }
+
+  /** A page of the admin port. On a connection of its own: a gateway that hung for a while ends one that waits. */
+  ask(path: string): Promise<Response> {
+    return fetch(`http://${this.admin}${path}`, { headers: { connection: 'close' } })
   }
 
   /** Values by name and labels, as they stand in the exposition. */
   async metrics(): Promise<Map<string, number>> {
-    const text = await (await fetch(`http://${this.admin}/metrics`)).text()
+    const text = await (await this.ask('/metrics')).text()
     const values = new Map<string, number>()
     for (const line of text.split('\n')) {
       const match = /^(\w+(?:\{.*\})?) (\S+)$/.exec(line)

@@ -1,10 +1,49 @@
 // Tests that need real RocketMQ: skipped where its tools are missing, but failing under CI, which has to have them.
+// The clusters of a file are started by the first test that asks, and end with the file.
 
 import test, { type ExecutionContext } from 'ava'
-import { missingTools } from '../../proxy/demo/real-cluster.ts'
+import {
+  missingTools,
+  type RealCluster,
+  type RealClusterOptions,
+  startRealCluster,
+} from '../../proxy/demo/real-cluster.ts'
 
-export function realTest(title: string, body: (t: ExecutionContext) => Promise<void>, missing = missingTools()): void {
+type Body = (t: ExecutionContext) => Promise<void>
+
+export function realTest(title: string, body: Body, missing = missingTools()): void {
   if (missing === undefined) test.serial(title, body)
   else if (process.env.CI === 'true') test.serial(title, t => t.fail(`cannot run: ${missing}`))
   else test.serial.skip(`${title} (${missing})`, body)
+}
+
+/**
+ * One that fails as long as `lacks` is so; when it passes, the run says so and this has to become a `realTest`.
+ * SHOW_FAILING=true shows how it fails.
+ */
+export function realTestFailing(title: string, lacks: string, body: Body, missing = missingTools()): void {
+  if (missing === undefined && process.env.SHOW_FAILING !== 'true')
+    test.serial.failing(`${title} [not yet: ${lacks}]`, body)
+  else realTest(title, body, missing)
+}
+
+/** Clusters that the tests of a file share. */
+export function sharedClusters<Name extends string>(
+  file: string,
+  options: Record<Name, Omit<RealClusterOptions, 'name'>>,
+): () => Promise<Record<Name, RealCluster>> {
+  const names = Object.keys(options) as Name[]
+  let starting: Promise<PromiseSettledResult<RealCluster>[]> | undefined
+  test.after.always(async () => {
+    const started = (await starting) ?? []
+    await Promise.all(started.map(result => (result.status === 'fulfilled' ? result.value.stop() : undefined)))
+  })
+  return async () => {
+    starting ??= Promise.allSettled(names.map(name => startRealCluster({ ...options[name], name: `${file}-${name}` })))
+    const clusters = (await starting).map(result => {
+      if (result.status === 'rejected') throw result.reason
+      return result.value
+    })
+    return Object.fromEntries(names.map((name, i) => [name, clusters[i]])) as Record<Name, RealCluster>
+  }
 }

@@ -1,6 +1,7 @@
 import test from 'ava'
 import { type EmbeddedCluster, startEmbeddedCluster } from '../../../proxy/demo/embedded-cluster.ts'
 import { behaviours, runBehaviour } from './broker-behaviour.ts'
+import { settlingBehaviours } from './settling-behaviour.ts'
 
 let cluster: EmbeddedCluster
 
@@ -9,4 +10,5 @@ test.before(async () => {
 })
 test.after.always(() => cluster?.stop())
 
-for (const behaviour of behaviours) test(behaviour.title, t => runBehaviour(t, cluster, behaviour))
+for (const behaviour of [...behaviours, ...settlingBehaviours])
+  test(behaviour.title, t => runBehaviour(t, cluster, behaviour))

@@ -1,15 +1,26 @@
 // What the proof finds, and that it holds only where nothing is wrong.
 
 import test from 'ava'
-import { encodeProperties, type StoredMessage } from '../../../codec/index.ts'
+import { encodeProperties, encodeStamp, STAMP_PROPERTY, type StoredMessage } from '../../../codec/index.ts'
 import { compare, holds, proofLine } from '../../../proxy/demo/proof.ts'
 
 type Queues = Record<string, string>
 
 /** Queues of messages whose keys are single letters. */
 function queues(of: Queues): Map<string, StoredMessage[]> {
-  const message = (key: string) => ({ properties: encodeProperties([['KEYS', key]]) }) as StoredMessage
-  return new Map(Object.entries(of).map(([queue, keys]) => [queue, [...keys].map(message)]))
+  return new Map(Object.entries(of).map(([queue, keys]) => [queue, [...keys].map(key => message(key))]))
+}
+
+function message(key: string, more: [string, string][] = [], other: Partial<StoredMessage> = {}): StoredMessage {
+  const properties = encodeProperties([['KEYS', key], ...more])
+  const fixed = { topic: 't', queueId: 0, queueOffset: 0, commitLogOffset: 0, storeTimestamp: 0 }
+  const sent = { sysFlag: 0, flag: 0, bornTimestamp: 1_000, preparedTransactionOffset: 0, body: Buffer.from(key) }
+  return { ...fixed, ...sent, properties, ...other }
+}
+
+function stampOf(queueOffset: number): [string, string] {
+  const origin = { group: 'g', path: [], gateway: 'w', broker: 'a', epoch: 'e', queueId: 0, queueOffset }
+  return [STAMP_PROPERTY, encodeStamp({ ...origin, topic: '', bornTimestamp: 1_000, bind: 'crc32:0' })]
 }
 
 function proof(acked: string, source: Queues, remote: Queues) {
@@ -19,7 +30,7 @@ function proof(acked: string, source: Queues, remote: Queues) {
 
 test('it holds where each acked message is at the remote once, and each source queue is in order', t => {
   t.deepEqual(proof('abcd', { 'a/0': 'ac', 'a/1': 'bd' }, { 'b/0': 'bacd' }), {
-    line: 'proof: acked=4 remote=4 missing=0 duplicates=0 out-of-order=0',
+    line: 'proof: acked=4 remote=4 missing=0 duplicates=0 out-of-order=0 altered=0',
     holds: true,
   })
 })
@@ -27,15 +38,15 @@ test('it holds where each acked message is at the remote once, and each source q
 test('it does not hold where one is missing, is there twice, or overtook another', t => {
   const source = { 'a/0': 'abc' }
   t.deepEqual(proof('abc', source, { 'b/0': 'ac' }), {
-    line: 'proof: acked=3 remote=2 missing=1 duplicates=0 out-of-order=0',
+    line: 'proof: acked=3 remote=2 missing=1 duplicates=0 out-of-order=0 altered=0',
     holds: false,
   })
   t.deepEqual(proof('abc', source, { 'b/0': 'abbc' }), {
-    line: 'proof: acked=3 remote=4 missing=0 duplicates=1 out-of-order=0',
+    line: 'proof: acked=3 remote=4 missing=0 duplicates=1 out-of-order=0 altered=0',
     holds: false,
   })
   t.deepEqual(proof('abc', source, { 'b/0': 'acb' }), {
-    line: 'proof: acked=3 remote=3 missing=0 duplicates=0 out-of-order=1',
+    line: 'proof: acked=3 remote=3 missing=0 duplicates=0 out-of-order=1 altered=0',
     holds: false,
   })
 })
@@ -51,4 +62,38 @@ test('one that was stored and not acked may be at the remote, once and in its pl
 
 test('it does not hold where nothing was acked: nothing was proved', t => {
   t.false(proof('', { 'a/0': '' }, { 'b/0': '' }).holds)
+})
+
+// The one that was sent is first in its queue; what brokers add to it, and take away from it, is not the client's.
+const sent: [string, string][] = [
+  ['UNIQ_KEY', 'U'],
+  ['user', 'v'],
+]
+const original = message('x', [...sent, ['WAIT', 'true'], ['CLUSTER', 'source'], ['MSG_REGION', 'r']])
+const copies: [title: string, copy: StoredMessage, holds: boolean][] = [
+  ['a copy with its stamp', message('x', [...sent, ['CLUSTER', 'remote'], stampOf(0)]), true],
+  ['born at the same time, nearly', message('x', [...sent, stampOf(0)], { bornTimestamp: 2_000 }), true],
+  ['born at another time', message('x', [...sent, stampOf(0)], { bornTimestamp: 2_001 }), false],
+  ['another payload', message('x', [...sent, stampOf(0)], { body: Buffer.from('y') }), false],
+  ['another flag', message('x', [...sent, stampOf(0)], { flag: 1 }), false],
+  ['said to be compressed', message('x', [...sent, stampOf(0)], { sysFlag: 1 }), false],
+  ['another user property', message('x', [['UNIQ_KEY', 'U'], ['user', 'w'], stampOf(0)]), false],
+  ['a user property less', message('x', [['UNIQ_KEY', 'U'], stampOf(0)]), false],
+  ['another UNIQ_KEY', message('x', [['UNIQ_KEY', 'V'], ['user', 'v'], stampOf(0)]), false],
+  ['the stamp of a place where nothing is', message('x', [...sent, stampOf(1)]), false],
+]
+for (const [title, copy, asSent] of copies)
+  test(`${asSent ? 'it holds' : 'it does not hold'} for ${title}`, t => {
+    const found = compare(new Set('x'), new Map([['a/0', [original]]]), new Map([['b/0', [copy]]]))
+    t.is(holds(found), asSent, proofLine(found))
+    t.deepEqual(found.altered, asSent ? [] : ['x'])
+  })
+
+test("a batch's own key, which its broker stored into each message, is nobody's", t => {
+  const source = ['x', 'y'].map(key => message(key, [['UNIQ_KEY', 'batch']]))
+  const remote = ['x', 'y'].map((key, offset) => message(key, [['UNIQ_KEY', `U-${key}`], stampOf(offset)]))
+  source.forEach((one, offset) => {
+    one.queueOffset = offset
+  })
+  t.true(holds(compare(new Set('xy'), new Map([['a/0', source]]), new Map([['b/0', remote]]))))
 })

@@ -1,0 +1,244 @@
+// What is known of the end of a lane's remote queue, and finding out what of ours stands there: after its broker was settled
+// anew, after an unclear answer, and at a start.
+//
+// First whether what is known to be there still is; what is not is unclear again, and goes first, in the order in which it
+// was sent. Then what had arrived of what is unclear. It reads; it sends nothing.
+
+import type { Account, LostCause } from './account.ts'
+import type { Cluster } from './cluster.ts'
+import type { RemoteQueue } from './cursor.ts'
+import type { Environment } from './environment.ts'
+import type { Fold, Foldable } from './folded-places.ts'
+import { type EncodedKnownEnds, KnownEnds } from './known-ends.ts'
+import { type Place, PlaceFlag } from './place.ts'
+import type { Reader } from './reader.ts'
+import { maxOffset } from './reading.ts'
+import type { RemoteBroker, Settled } from './remote-broker.ts'
+import { arrived, newestThatStands, type Origin, placeKey, proofOf, traceKey } from './settle.ts'
+import { StoppedError } from './stopped-error.ts'
+
+export interface TailContext {
+  environment: Environment
+  source: Cluster
+  remote: { cluster: Cluster }
+  sourceBroker: string
+  sourceAddress(): string
+  account: Account
+  stamper: { gateway: string; epochId(epoch: number): string }
+}
+
+/** What the lane does with what is found out. */
+export interface TailLane {
+  isStopped(): boolean
+  /** A place that is in its queue no more. */
+  lost(place: Foldable, cause: LostCause): void
+}
+
+export class RemoteTail {
+  ends = new KnownEnds()
+  /** Whether messages of the lane may be at the remote without our knowing. */
+  isUnclear = false
+  /** Whether there is something to find out even with nothing to send. */
+  mustLook = false
+  readonly #context: TailContext
+  readonly #topic: string
+  readonly #queueId: number
+  readonly #queue: Reader
+  readonly #lane: TailLane
+  /** The settling of the remote broker that is known here. */
+  #settling = 0
+  /** Whether the tail may be lost, though the link lives. */
+  #isInDoubt = false
+  /** Reading begins where something was last answered, at most. */
+  #readFrom = Number.POSITIVE_INFINITY
+  /** Unclear since a tail was lost, and not among the places yet: their source has to prove them first. */
+  #toProve: Fold[] = []
+  readonly #proofs = new Map<Fold, 'fits' | LostCause>()
+  /** What was found at the remote; the lane may have more of it behind what is in memory now, up to an index. */
+  #arrived: { places: Set<string>; unstamped: Map<string, number[]>; until: number } | undefined
+  /** Numbers for places that the journal does not have to know any more: below all of its own. */
+  #againSequence = -1
+
+  constructor(context: TailContext, topic: string, queueId: number, queue: Reader, lane: TailLane) {
+    this.#context = context
+    this.#topic = topic
+    this.#queueId = queueId
+    this.#queue = queue
+    this.#lane = lane
+  }
+
+  /** What was known before this start; returns how many places are unclear since the remote lost its tail. */
+  restore(encoded: EncodedKnownEnds): number {
+    this.ends = KnownEnds.decode(encoded)
+    const { again } = this.ends
+    this.#toProve = [...again.folds]
+    return again.count
+  }
+
+  lookAgain(): void {
+    this.mustLook = !this.ends.isEmpty
+  }
+
+  /** A send was said to be stored where that cannot be, or was not said where: at this offset, or nobody knows. */
+  doubt(offset: number | undefined): void {
+    this.isUnclear = true
+    this.#isInDoubt = true
+    this.#readFrom = offset ?? Number.POSITIVE_INFINITY
+  }
+
+  /** The lane goes to another queue. */
+  leave(): void {
+    this.ends.forgetAll()
+    this.isUnclear = false
+    this.#settling = 0
+  }
+
+  /** Finds out what of ours the remote queue has, where that is not known; returns how many messages were found. */
+  async look(broker: RemoteBroker, settled: Settled, target: RemoteQueue): Promise<number> {
+    const isAnew = settled.number !== this.#settling
+    // The link lives, and an answer was unclear: what the broker did is done, but may not be readable yet.
+    if (!isAnew && (this.isUnclear || this.#isInDoubt)) await broker.readable()
+    if ((isAnew && (this.isUnclear || !this.ends.isEmpty)) || this.#isInDoubt)
+      await this.#lookAfterTail(settled.address, target)
+    if (this.#toProve.length > 0) await this.#prove()
+    const found = this.isUnclear ? await this.#findOut(settled.address, target) : 0
+    this.#settling = settled.number
+    this.#isInDoubt = false
+    this.mustLook = false
+    return found
+  }
+
+  /** Whether what is known to be there still is; what is not is unclear again. */
+  async #lookAfterTail(address: string, target: RemoteQueue): Promise<void> {
+    const { account, environment, remote } = this.#context
+    const { ends } = this.ends
+    const topic = this.#topic
+    const queueId = this.#queueId
+    const there = await newestThatStands(remote.cluster, address, topic, target.queueId, ends, this.#origin)
+    const { stands } = there
+    // How far it was read proves nothing of a queue that may have been cut off before, and filled again.
+    if (ends.length > 0) target.end = stands < 0 ? 0 : ends[stands]!.remoteOffset + 1
+    else if ((await maxOffset(remote.cluster, address, topic, target.queueId)) < target.end) target.end = 0
+    target.end = Math.min(target.end, this.#readFrom)
+    this.#readFrom = Number.POSITIVE_INFINITY
+    if (stands === ends.length - 1) return
+    const gone = ends[stands + 1]!.remoteOffset + 1 - there.maxOffset
+    const { places, first, unknown } = this.ends.tailLostAfter(stands)
+    // Of what is known by its number only, no more than was between where the queue ends now and where it is known again.
+    const lost = gone < 0 ? unknown : Math.min(unknown, Math.max(0, gone - first))
+    account.unclearAgain(places.count)
+    account.lostAtRemote(lost)
+    this.#toProve.unshift(...places.folds)
+    this.isUnclear = true
+    if (places.count + lost === 0) return
+    environment.log.error(
+      { topic, queueId, messages: places.count, lost },
+      'the remote has lost its tail: what was there is looked for, and sent again',
+    )
+  }
+
+  /** Places that are unclear again go first, in the order in which they were sent; what their source has lost, too, is lost. */
+  async #prove(): Promise<void> {
+    const { source, sourceAddress } = this.#context
+    for (const fold of this.#toProve) {
+      if (this.#proofs.has(fold)) continue
+      this.#proofs.set(fold, await proofOf(source, sourceAddress(), this.#topic, this.#queueId, fold))
+      if (this.#lane.isStopped()) throw new StoppedError('the gateway stops')
+    }
+    const fitting = this.#toProve.filter(fold => this.#proofs.get(fold) === 'fits')
+    for (const fold of this.#toProve) {
+      const proof = this.#proofs.get(fold)!
+      if (proof !== 'fits') for (const place of this.#placesOf([fold])) this.#lane.lost(place, proof)
+    }
+    this.#queue.prepend(
+      this.#placesOf(fitting),
+      fitting.reduce((count, fold) => count + fold.count, 0),
+    )
+    this.#toProve = []
+    this.#proofs.clear()
+  }
+
+  *#placesOf(folds: readonly Fold[]): Generator<Place, undefined> {
+    const ackedAt = this.#context.environment.clock.now()
+    for (const fold of folds) {
+      const { epoch, proof, placeFlags } = fold
+      for (const queueOffset of fold.offsets()) {
+        const isProof = queueOffset === proof.queueOffset
+        yield {
+          epoch,
+          sequence: --this.#againSequence,
+          queueOffset,
+          commitLogOffset: -1,
+          bornTimestamp: isProof ? proof.bornTimestamp : 0,
+          ackedAt,
+          hash: isProof ? proof.hash : 0,
+          placeFlags: placeFlags | PlaceFlag.AGAIN,
+          skipReason: 0,
+          skipMask: 0,
+        }
+      }
+    }
+    return undefined
+  }
+
+  get #origin(): Origin {
+    const { sourceBroker, stamper } = this.#context
+    return { gateway: stamper.gateway, broker: sourceBroker, queueId: this.#queueId }
+  }
+
+  async #findOut(address: string, target: RemoteQueue): Promise<number> {
+    const { environment, remote } = this.#context
+    const { places, unstamped, end, newest } = await arrived(
+      remote.cluster,
+      address,
+      this.#topic,
+      target.queueId,
+      target.end,
+      this.#origin,
+      this.#lane.isStopped,
+    )
+    await this.#queue.load()
+    if (newest !== undefined) this.ends.note({ ...newest, at: environment.clock.now() }, [])
+    this.#arrived = { places, unstamped, until: this.#queue.backlog.end }
+    const found = this.passArrived()
+    this.isUnclear = false
+    target.end = end
+    environment.log.info(
+      { topic: this.#topic, queueId: this.#queueId, arrived: found, waiting: this.#queue.count },
+      'found out what had arrived at the remote',
+    )
+    return found
+  }
+
+  /** What was found at the remote of what is in memory now is done. Returns how many messages. */
+  passArrived(): number {
+    if (this.#arrived === undefined) return 0
+    const { environment, account, stamper } = this.#context
+    const { places, unstamped, until } = this.#arrived
+    const found: number[] = []
+    const done: Place[] = []
+    let { newest } = this.ends
+    for (let index = 0; index < this.#queue.span; index++) {
+      if (this.#queue.isDone(index)) continue
+      const place = this.#queue.place(index)
+      const { epoch, queueOffset, bornTimestamp, hash } = place
+      const epochId = stamper.epochId(epoch)
+      if (!places.has(placeKey(epochId, queueOffset))) {
+        const trace = traceKey(bornTimestamp, hash)
+        const remoteOffset = unstamped.get(trace)?.shift()
+        if (remoteOffset === undefined) continue
+        if (newest === undefined || newest.remoteOffset < remoteOffset)
+          newest = { remoteOffset, epochId, queueOffset, trace, at: environment.clock.now() }
+        account.totals.unstamped++
+        place.placeFlags |= PlaceFlag.UNSTAMPED
+      }
+      found.push(index)
+      done.push(place)
+    }
+    // From the last on: what is done at the head moves the indexes.
+    for (const index of found.toReversed()) account.replicated(this.#queue.done(index))
+    if (newest !== undefined && done.length > 0) this.ends.note(newest, done)
+    if (this.#queue.headIndex >= until) this.#arrived = undefined
+    return found.length
+  }
+}

@@ -1,0 +1,64 @@
+// kill -9 of the remote broker under load, and one that comes back with an older store: nothing is missing, nothing doubled.
+
+import { cpSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { until } from '../support/gateway-process.ts'
+import { Load } from '../support/load.ts'
+import { seededRandom } from '../support/random.ts'
+import { realTest, realTestFailing, sharedClusters } from '../support/real.ts'
+import { rounds } from '../support/rounds.ts'
+
+const clusters = sharedClusters('killed', {
+  source: {},
+  SYNC_FLUSH: { brokerConfig: { flushDiskType: 'SYNC_FLUSH' } },
+  ASYNC_FLUSH: { brokerConfig: { flushDiskType: 'ASYNC_FLUSH' } },
+})
+
+for (const [flush, name] of [
+  ['SYNC_FLUSH', 'killRemoteSyncFlush'],
+  ['ASYNC_FLUSH', 'killRemoteAsyncFlush'],
+] as const)
+  realTest(`kill -9 of a remote broker with ${flush} at random moments under load`, async t => {
+    const { source, [flush]: remote } = await clusters()
+    const random = seededRandom(t)
+    const load = await Load.start(t, { source, remote, topic: `Killed-${flush}`, rate: 1_000 })
+    for (const _ of rounds(t, name)) {
+      await load.more(random.integer(1, 1_000))
+      await remote.brokers[0]!.kill()
+      await load.more(random.integer(1, 1_000))
+      await remote.brokers[0]!.start()
+      await load.caughtUp()
+    }
+    t.is(load.producer.failed, 0, 'no producer noticed')
+    await load.whole()
+  })
+
+realTestFailing(
+  'a remote broker that comes back with an older store gets again what it has forgotten',
+  'a remote that lost its tail',
+  async t => {
+    const { source, ASYNC_FLUSH: remote } = await clusters()
+    const random = seededRandom(t)
+    const broker = remote.brokers[0]!
+    const store = join(remote.home, broker.name, 'store')
+    const copy = join(remote.home, 'older-store')
+    const load = await Load.start(t, { source, remote, topic: 'Forgotten', rate: 1_000 })
+    for (const _ of rounds(t, 'oldStore')) {
+      await broker.kill()
+      rmSync(copy, { recursive: true, force: true })
+      cpSync(store, copy, { recursive: true })
+      await broker.start()
+      const before = await load.value('replicated_messages')
+      const more = random.integer(500, 3_000)
+      await until('more are replicated', async () => (await load.value('replicated_messages')) > before + more)
+
+      await broker.kill()
+      rmSync(store, { recursive: true })
+      cpSync(copy, store, { recursive: true })
+      await broker.start()
+      await load.more(random.integer(1, 1_000))
+      await load.caughtUp()
+    }
+    await load.whole()
+  },
+)

@@ -1,0 +1,127 @@
+// A remote that changes its shape: fewer queues, brokers that go. A lane knows what became of what it sent before it goes on
+// elsewhere.
+
+import test from 'ava'
+import { Scene, TOPIC } from './scene.ts'
+
+const texts = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => `m${from + index}`)
+
+/** Both remote brokers' queues together. */
+function everywhere(scene: Scene): string[] {
+  return scene.remote.brokers.flatMap(broker => {
+    const queues = broker.topics.get(TOPIC) ?? []
+    return queues.flatMap(({ messages }) => messages.map(({ body }) => body.toString()))
+  })
+}
+
+test('a queue that may not be written to any more is left, for the one that its id leads to now', async t => {
+  const scene = await Scene.open({ sourceQueues: 4, remoteQueues: 4 })
+  scene.send(['m0'], 3)
+  await scene.allDone()
+  scene.remote.writeQueuesMax = 2
+  await scene.environment.pass(31_000)
+  scene.send(['m1'], 3)
+  await scene.allDone()
+  t.deepEqual([scene.arrived(3), scene.arrived(1)], [['m0'], ['m1']])
+  t.is(scene.environment.log.said('lane goes to another queue').length, 1)
+  await scene.restart()
+  scene.send(['m2'], 3)
+  await scene.allDone()
+  t.deepEqual(scene.arrived(1), ['m1', 'm2'])
+})
+
+test('what is unclear there is found out before it is left', async t => {
+  const scene = await Scene.open({ sourceQueues: 4, remoteQueues: 4 })
+  scene.send(['m0'], 3)
+  await scene.allDone()
+  scene.remote.broker.onSend = send => {
+    send.store()
+    scene.remote.writeQueuesMax = 2
+    send.request.breakOff()
+    scene.takeSends()
+  }
+  scene.send(['m1'], 3)
+  await scene.environment.settled()
+  scene.send(['m2'], 3)
+  await scene.allDone()
+  t.deepEqual([scene.arrived(3), scene.arrived(1)], [['m0', 'm1'], ['m2']])
+})
+
+test('a queue that cannot be read any more either keeps nobody', async t => {
+  const scene = await Scene.open({ sourceQueues: 4, remoteQueues: 4 })
+  scene.send(['m0'], 3)
+  await scene.allDone()
+  const { broker } = scene.remote
+  broker.onSend = send => {
+    broker.topics.get(TOPIC)!.splice(2)
+    send.request.breakOff()
+    scene.takeSends()
+  }
+  scene.send(['m1'], 3)
+  await scene.allDone()
+  t.deepEqual(scene.arrived(1), ['m1'])
+  t.is(scene.account.totals.replicated, 2)
+})
+
+for (const reroute of [false, true])
+  test(`a broker that goes is ${reroute ? 'left after a minute, where that is wanted' : 'waited for, as order demands'}`, async t => {
+    const remoteBrokerAway = reroute ? 'reroute' : 'wait'
+    const scene = await Scene.open({ remoteBrokers: 2, remoteBrokerAway })
+    const [first, second] = scene.remote.brokers
+    scene.send(['m0'])
+    await scene.allDone()
+    t.deepEqual(first!.texts(TOPIC, 0), ['m0'])
+    scene.remote.away.add(first!)
+    scene.environment.network.stop(first!.address)
+    await scene.environment.settled()
+    scene.send(['m1'])
+    await scene.environment.pass(55_000)
+    t.is(scene.account.queued, 1)
+    t.regex(scene.broker.feeds[0]!.troubles[0]!.reason, /rome-a is away/)
+    await scene.environment.pass(300_000)
+    if (reroute) {
+      t.deepEqual(second!.texts(TOPIC, 0), ['m1'])
+      t.is(scene.account.queued, 0)
+    } else {
+      t.is(scene.account.queued, 1)
+      scene.remote.away.clear()
+      scene.remote.connect(scene.environment.network)
+      await scene.allDone()
+      t.deepEqual(first!.texts(TOPIC, 0), ['m0', 'm1'])
+      t.deepEqual(second!.texts(TOPIC, 0), [])
+    }
+  })
+
+test('a broker is waited for by a lane that does not know what it did, also where others leave', async t => {
+  const scene = await Scene.open({ remoteBrokers: 2, remoteBrokerAway: 'reroute' })
+  const [first] = scene.remote.brokers
+  scene.send(['m0'])
+  await scene.allDone()
+  first!.onSend = send => {
+    send.store()
+    scene.remote.away.add(first!)
+    scene.environment.network.stop(first!.address)
+  }
+  scene.send(['m1'])
+  await scene.environment.pass(300_000)
+  t.is(scene.account.queued, 1)
+  scene.remote.away.clear()
+  scene.remote.connect(scene.environment.network)
+  scene.takeSends()
+  await scene.allDone()
+  t.deepEqual(everywhere(scene), texts(0, 2))
+})
+
+test('an answer that does not say where the message is leaves it to be found', async t => {
+  const scene = await Scene.open()
+  scene.remote.broker.onSend = send => {
+    send.store()
+    send.request.answer({ code: 0 })
+  }
+  scene.send(['m0'])
+  await scene.allDone()
+  scene.send(['m1'])
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), ['m0', 'm1'])
+  t.is(scene.remote.broker.sends.length, 2)
+})
