@@ -42,9 +42,10 @@ export interface SceneOptions {
   random?: Random
   remoteBrokers?: number
   remoteBrokerAway?: 'wait' | 'reroute'
-  /** What an earlier scene left of its disk, and its source. */
+  /** What an earlier scene left: its disk, its source, its first remote. */
   disk?: FakeDisk
   source?: FakeCluster
+  remote?: FakeCluster
 }
 
 export class Scene {
@@ -67,6 +68,7 @@ export class Scene {
     this.source = options.source ?? new FakeCluster('paris')
     if (options.source === undefined) this.source.makeTopic(TOPIC, options.sourceQueues ?? 2)
     this.labels = options.remotes ?? ['default']
+    if (options.remote !== undefined) this.remotes.set(this.labels[0]!, options.remote)
   }
 
   static async open(options: SceneOptions = {}): Promise<Scene> {
