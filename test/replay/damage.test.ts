@@ -147,7 +147,7 @@ async function check(
   disk.put(path, bytes)
   const remote = remoteAsItWas(image)
   const before = [0, 1].map(queueId => remote.broker.queue(TOPIC, queueId).messages.length)
-  const scene = await Scene.open({ disk, source: image.source, remote })
+  const scene = await Scene.open({ disk, source: image.source, clusters: new Map([['default', remote]]) })
   await scene.allDone()
 
   const isLeft = image.copies.map(copies => copies.some(copy => copy.path !== path || isWhole(copy)))
