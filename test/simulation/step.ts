@@ -1,5 +1,6 @@
 // What may be done to the world, as values: a schedule of these is drawn from a seed, or written by hand.
 
+import type { JournalSettings } from '../../replay/source-broker.ts'
 import type { DiskOperation } from '../support/fake-disk.ts'
 import type { SendFault } from './broker.ts'
 
@@ -67,6 +68,8 @@ export interface Setup {
   bodyMemory: number
   bornTimestampTolerance: number
   sendGiveUpTimeout: number
+  /** What is not as usual. */
+  journal?: Partial<JournalSettings>
   /** A power cut leaves what was synced and nothing else; any part of the rest otherwise. */
   harshPowerCut?: boolean
   /** A source that lost its tail is not written to by others at the end. */

@@ -138,6 +138,7 @@ export class World {
         bornTimestampTolerance,
         sendGiveUpTimeout,
         diskMost,
+        journal: this.setup.journal ?? {},
         pendingBytesMax: 100_000,
         say: this.history.say,
         counted: (kind, count) => {
