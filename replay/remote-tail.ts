@@ -47,6 +47,8 @@ export class RemoteTail {
   readonly #lane: TailLane
   /** The settling of the remote broker that is known here. */
   #settling = 0
+  /** The remote has lost its tail, and what arrived since is not told yet. */
+  #isTailLost = false
   /** Whether the tail may be lost, though the link lives. */
   #isInDoubt = false
   /** Reading begins where something was last answered, at most. */
@@ -55,7 +57,7 @@ export class RemoteTail {
   #toProve: Fold[] = []
   readonly #proofs = new Map<Fold, 'fits' | LostCause>()
   /** What was found at the remote; the lane may have more of it behind what is in memory now, up to an index. */
-  #arrived: { places: Set<string>; unstamped: Map<string, number[]>; until: number } | undefined
+  #arrived: { places: Set<string>; unstamped: Map<string, number[]>; until: number; isIncomplete: boolean } | undefined
   /** Numbers for places that the journal does not have to know any more: below all of its own. */
   #againSequence = -1
 
@@ -122,6 +124,7 @@ export class RemoteTail {
     target.end = Math.min(target.end, this.#readFrom)
     this.#readFrom = Number.POSITIVE_INFINITY
     if (stands === ends.length - 1) return
+    this.#isTailLost = true
     const gone = ends[stands + 1]!.remoteOffset + 1 - there.maxOffset
     const { places, first, unknown } = this.ends.tailLostAfter(stands)
     // Of what is known by its number only, no more than was between where the queue ends now and where it is known again.
@@ -199,7 +202,7 @@ export class RemoteTail {
     )
     await this.#queue.load()
     if (newest !== undefined) this.ends.note({ ...newest, at: environment.clock.now() }, [])
-    this.#arrived = { places, unstamped, until: this.#queue.backlog.end }
+    this.#arrived = { places, unstamped, until: this.#queue.backlog.end, isIncomplete: false }
     const found = this.passArrived()
     this.isUnclear = false
     target.end = end
@@ -226,7 +229,10 @@ export class RemoteTail {
       if (!places.has(placeKey(epochId, queueOffset))) {
         const trace = traceKey(bornTimestamp, hash)
         const remoteOffset = unstamped.get(trace)?.shift()
-        if (remoteOffset === undefined) continue
+        if (remoteOffset === undefined) {
+          this.#arrived.isIncomplete = true
+          continue
+        }
         if (newest === undefined || newest.remoteOffset < remoteOffset)
           newest = { remoteOffset, epochId, queueOffset, trace, at: environment.clock.now() }
         account.totals.unstamped++
@@ -234,11 +240,16 @@ export class RemoteTail {
       }
       found.push(index)
       done.push(place)
+      // It was stored when the remote had lost what went before it.
+      if (this.#arrived.isIncomplete && this.#isTailLost) account.totals.reordered++
     }
     // From the last on: what is done at the head moves the indexes.
     for (const index of found.toReversed()) account.replicated(this.#queue.done(index))
     if (newest !== undefined && done.length > 0) this.ends.note(newest, done)
-    if (this.#queue.headIndex >= until) this.#arrived = undefined
+    if (this.#queue.headIndex >= until) {
+      this.#arrived = undefined
+      this.#isTailLost = false
+    }
     return found.length
   }
 }

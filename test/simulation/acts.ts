@@ -39,8 +39,9 @@ export function perform(world: World, act: Act): void {
       return broker.storeStranger(world.topic(act.topic), act.queueId % queues, Buffer.from('stranger'), properties)
     }
     case 'topic made anew':
-      world.did('remote lost its tail')
-      return world.broker('remote', act.broker).log.makeTopic(world.topic(act.topic), act.queues)
+      world.did(`${act.side} lost its tail`)
+      world.did(`${act.side} topic made anew`)
+      return world.broker(act.side, act.broker).log.makeTopic(world.topic(act.topic), act.queues)
     case 'partition':
       return partition(world, act.side, act.forMs)
     case 'cut':

@@ -39,6 +39,8 @@ export async function finish(world: World): Promise<void> {
   world.endFaults()
   if (!(await world.until(world.now + STUCK, () => world.isServing && clients.every(({ waiting }) => waiting === 0))))
     return world.problem('STUCK: the gateway does not serve, or clients wait')
+  // That a topic was made anew is seen at the next send.
+  if (world.happened.has('remote topic made anew')) world.sendOnceMore()
   if (SOURCE_GROWS && !world.setup.sourceStaysShort) world.growSource()
   const isDone = () => world.isServing && world.gateway.waiting === 0
   if (!(await world.until(world.now + STUCK, isDone))) return stuck(world)

@@ -26,7 +26,7 @@ export type Act =
   | { do: 'broker moves'; side: Side; broker: number; lacksRecords: number; oldGoesOn: boolean; learntAfterMs: number }
   | { do: 'expire'; side: Side; broker: number; keeps: number }
   | { do: 'stranger'; side: Side; broker: number; topic: number; queueId: number }
-  | { do: 'topic made anew'; broker: number; topic: number; queues: number }
+  | { do: 'topic made anew'; side: Side; broker: number; topic: number; queues: number }
   | { do: 'partition'; side: Side | 'clients'; forMs: number }
   | { do: 'cut'; side: Side | 'clients' }
   | { do: 'name server away'; side: Side; forMs: number }

@@ -251,6 +251,14 @@ export class World {
             )
   }
 
+  /** A message to each queue of the source. */
+  sendOnceMore(): void {
+    for (const [topic, { sourceQueues }] of this.setup.topics.entries())
+      for (const client of this.clients.keys())
+        for (let queueId = 0; queueId < sourceQueues; queueId++)
+          this.send({ do: 'send', client, topic, queueId, messages: 1, size: 0 })
+  }
+
   startBroker(broker: ModelBroker): void {
     // One whose name has moved stays away.
     if (broker.isUp || !(this.source.all.includes(broker) || this.remote.all.includes(broker))) return

@@ -46,6 +46,7 @@ export const crashHistories: NamedHistory[] = [
       const late = send(world, 0)
       await until(world, 'the late one is stored', () => late.atSource.length > 0)
       await arrived(world, send(world, 1))
+      await world.pass(100)
       world.act({ do: 'partition', side: 'remote', forMs: 9_000 })
       await told(world, late)
       await world.pass(2_500)

@@ -134,7 +134,7 @@ export const settleHistories: NamedHistory[] = [
     rules: ['stored below a known end'],
     async play(world) {
       await warm(world)
-      world.act({ do: 'topic made anew', broker: 0, topic: 0, queues: 1 })
+      world.act({ do: 'topic made anew', side: 'remote', broker: 0, topic: 0, queues: 1 })
       await arrived(world, send(world))
     },
   },

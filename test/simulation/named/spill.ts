@@ -1,8 +1,8 @@
 // Histories of what has to wait, and goes to disk.
 
+import type { Message } from '../ledger.ts'
 import type { World } from '../world.ts'
 import { isAtRemote, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
-import type { Message } from '../ledger.ts'
 
 /** More than memory likes. */
 function sendLarge(world: World, client = 0): Message {
@@ -38,6 +38,7 @@ export const spillHistories: NamedHistory[] = [
       await until(world, 'the late one is stored', () => late.atSource.length > 0)
       const next = send(world, 1)
       await until(world, 'the next is at the remote', () => isAtRemote(world, next))
+      await world.pass(100)
       world.act({ do: 'partition', side: 'remote', forMs: 20_000 })
       await told(world, late)
       await world.pass(2_500)
