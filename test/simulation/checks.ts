@@ -77,7 +77,7 @@ function judgeCount(
   const shared = atSource.some(copy => world.ledger.at(placeText(message, copy)) > 1)
   if (!shared && there.length + losses.length > told + unknown)
     world.problem(`${name} counts as lost, and is at the remote: ${where}`)
-  if (there.length + losses.length >= told) return
+  if (there.length + losses.length >= told || world.goneWithQueues.has(number)) return
   if (letters.has(number)) {
     if (!isWithIllegal(world, message)) world.problem(`${name} is a dead letter, and nothing is wrong with it`)
     return
@@ -212,6 +212,7 @@ function judgeAccount(
   for (const [place, cause] of said)
     if (!world.happened.has(happenedFor[cause] ?? '')) world.problem(`${place} is said to be lost, cause ${cause}`)
   if (world.happened.has('power cut') || world.happened.has('disk')) return
+  for (const number of world.goneWithQueues) if (!copies.has(number)) there++
   if (replicated !== there) world.problem(`${replicated} messages count as replicated, and ${there} are at the remote`)
 }
 

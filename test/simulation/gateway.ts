@@ -153,6 +153,11 @@ export class GatewayProcess implements Host {
     return this.accounts.reduce((sum, { queued, inGap }) => sum + queued + inGap, 0)
   }
 
+  /** Whether what is done was looked after since the remote was last settled. */
+  get isSettled(): boolean {
+    return this.brokers.every(({ feeds }) => feeds.every(({ isUnsettled }) => !isUnsettled))
+  }
+
   now(): number {
     return Math.max(this.#clock.now(), this.#blockedUntil)
   }

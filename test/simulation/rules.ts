@@ -71,8 +71,8 @@ export const rules = {
     module: 'replay/remote-tail.js',
     without: [
       [
-        'if (!places.has(placeKey(epochId, queueOffset)))',
-        "if (![...places].some(key => Number(key.split(':')[1]) >= queueOffset))",
+        'let remoteOffset = places.get(placeKey(epochId, queueOffset))',
+        "let remoteOffset = [...places].find(([key]) => Number(key.split(':')[1]) >= queueOffset)?.[1]",
       ],
     ],
   },

@@ -52,6 +52,8 @@ export class World {
   givenUp = 0
   /** Places that were acked while the disk failed, as it was said: they are in memory only. */
   readonly unsaved = new Set<string>()
+  /** Messages that stood in queues of the remote that are no more. */
+  readonly goneWithQueues = new Set<number>()
   readonly logs: FakeLog[] = []
   deaths = 0
   readonly #chance: Random
@@ -228,6 +230,7 @@ export class World {
       if (!this[side].isUp) this[side].serve()
       for (const broker of this[side].all) {
         broker.armed = []
+        broker.goOn()
         broker.refuses.clear()
         this.startBroker(broker)
       }

@@ -115,6 +115,7 @@ export const settleHistories: NamedHistory[] = [
       world.act({ do: 'cut', side: 'remote' })
       await world.pass(500)
       world.act({ do: 'stall', side: 'remote', broker: 0, forMs: 4_000 })
+      await world.pass(6_000)
     },
   },
   {
