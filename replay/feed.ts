@@ -178,6 +178,13 @@ export class Feed {
     return oldest
   }
 
+  /** Whether what was sent is still to be looked after at some broker of the remote. */
+  get isUnsettled(): boolean {
+    for (const broker of this.#remoteBrokers.values()) if (broker.isUnsettled) return true
+    for (const { tail } of this.#lanes.values()) if (tail.mustLook) return true
+    return false
+  }
+
   /** Milliseconds since then; 0 where nothing waits. */
   get lagMs(): number {
     const oldest = this.oldestWaiting

@@ -311,6 +311,8 @@ export class Lane {
         return this.#inParts(1, messages.length)
       case 'unclear':
         this.tail.isUnclear = true
+        // 'The queue id is illegal' is one.
+        remote.forgetRoute(this.topic)
         return this.#unclearAnswer(messages, remote.stored.get(target.broker) ?? 0, refusal)
       case 'again':
         throw new WaitError('the remote does not take it now', refusal)

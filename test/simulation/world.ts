@@ -52,6 +52,8 @@ export class World {
   givenUp = 0
   /** Places that were acked while the disk failed, as it was said: they are in memory only. */
   readonly unsaved = new Set<string>()
+  /** Messages that stood in queues of the remote that are no more. */
+  readonly goneWithQueues = new Set<number>()
   readonly logs: FakeLog[] = []
   deaths = 0
   readonly #chance: Random
@@ -138,6 +140,7 @@ export class World {
         bornTimestampTolerance,
         sendGiveUpTimeout,
         diskMost,
+        journal: this.setup.journal ?? {},
         pendingBytesMax: 100_000,
         say: this.history.say,
         counted: (kind, count) => {
@@ -227,6 +230,7 @@ export class World {
       if (!this[side].isUp) this[side].serve()
       for (const broker of this[side].all) {
         broker.armed = []
+        broker.goOn()
         broker.refuses.clear()
         this.startBroker(broker)
       }
@@ -248,6 +252,14 @@ export class World {
               Buffer.from('stranger'),
               Buffer.from(`UNIQ_KEY\u0001GROWS${offset}\u0002`),
             )
+  }
+
+  /** A message to each queue of the source. */
+  sendOnceMore(): void {
+    for (const [topic, { sourceQueues }] of this.setup.topics.entries())
+      for (const client of this.clients.keys())
+        for (let queueId = 0; queueId < sourceQueues; queueId++)
+          this.send({ do: 'send', client, topic, queueId, messages: 1, size: 0 })
   }
 
   startBroker(broker: ModelBroker): void {
