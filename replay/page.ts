@@ -48,6 +48,8 @@ export interface BlockLocation {
   path: string
   at: number
   bytes: number
+  /** Of its header and places, in front of its bodies. */
+  headBytes: number
 }
 
 export class Page implements PageSummary {

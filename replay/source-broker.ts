@@ -314,7 +314,7 @@ export class SourceBroker {
     message.epoch = isSkipped ? this.epoch : this.#epochs.acked(send, queueId, message).ordinal
     message.backlog = this.#backlog(topic, queueId)
     message.journaled = !isSkipped && this.#mustJournal(topic, queueId, message)
-    if (message.journaled && !this.#hasRoomFor(message)) this.#losesBody(topic, queueId, message)
+    if (message.journaled && !this.#hasRoomFor(message)) this.#keepsNoBody(topic, queueId, message)
     this.journal.append(topic, queueId, message, message.journaled ? message : undefined)
     if (message.journaled) this.#memory.keepAnyway(message)
     message.kept = message.journaled || (message.skipMask !== ALL_REMOTES && this.#memory.keep(message))
@@ -339,16 +339,19 @@ export class SourceBroker {
   }
 
   #mustJournal(topic: string, queueId: number, { queueOffset }: Place): boolean {
-    return this.options.journal.bodies === 'always' || !this.#readable.mayReadBack(topic, queueId, queueOffset)
+    // Asked in any case: when there is no room it has to be known.
+    const mayReadBack = this.#readable.mayReadBack(topic, queueId, queueOffset)
+    return this.options.journal.bodies === 'always' || !mayReadBack
   }
 
   #hasRoomFor(message: AckedMessage): boolean {
     return !this.#memory.isFull || (!this.spill.failed && this.#hasRoom(payloadLength(message)))
   }
 
-  /** It can be kept nowhere. */
-  #losesBody(topic: string, queueId: number, message: AckedMessage): void {
+  /** It can be kept nowhere: it is a gap, unless it is known that the source does not let it be read back. */
+  #keepsNoBody(topic: string, queueId: number, message: AckedMessage): void {
     message.journaled = false
+    if (!this.#readable.isRefused(topic)) return
     message.skipReason = SKIP_REASONS.indexOf('full')
     message.skipMask = ALL_REMOTES
     this.#environment.log.error(

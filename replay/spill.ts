@@ -37,8 +37,12 @@ const RETRY_DELAY = 1_000
 const SYNC_DELAY = 200
 /** From this share of body memory on, pages are written before their time. */
 const PRESSURE = 0.5
-/** A block that could not be read so often is taken for damaged. */
-const READ_TRIES = 3
+/**
+ * Milliseconds for which a block that the disk does not let be read is tried again: then its bodies are given up, for the
+ * source has them; and its places much later, for they are nowhere else.
+ */
+const BODIES_UNREADABLE_MOST = 10_000
+const PLACES_UNREADABLE_MOST = 600_000
 
 export interface SpillOptions {
   /** A file is ended when it is longer than this. */
@@ -96,7 +100,8 @@ export class Spill {
   #file: OpenFile | undefined
   readonly #sealed: [Page, Backlog][] = []
   readonly #loading = new Map<Page, Promise<'loaded' | 'damaged'>>()
-  readonly #failedReads = new Map<Page, number>()
+  /** Since when they could not be read. */
+  readonly #unreadable = new Map<Page, number>()
   #running: Promise<void> | undefined
   #syncing: Promise<void> | undefined
   #syncDueAt = 0
@@ -149,7 +154,7 @@ export class Spill {
 
   /** Nobody needs this page any more. */
   passed(page: Page): void {
-    this.#failedReads.delete(page)
+    this.#unreadable.delete(page)
     const file = page.block && this.#files.get(page.block.path)
     if (file !== undefined) file.pages--
   }
@@ -281,7 +286,9 @@ export class Spill {
         const messages = messagesOf(page, this.#options.hasRoom(page.bodyBytes))
         const block = this.#encode(page, backlog, messages, open.salt)
         const withBody = messages.map(({ body }) => body !== undefined)
-        written.push({ page, backlog, location: { path: open.path, at, bytes: block.length }, withBody })
+        const { headerBytes, placesBytes } = decodeBlockHeader(block, open.salt)!
+        const location = { path: open.path, at, bytes: block.length, headBytes: headerBytes + placesBytes }
+        written.push({ page, backlog, location, withBody })
         blocks.push(block)
         at += block.length
       }
@@ -419,16 +426,32 @@ export class Spill {
     return 'loaded'
   }
 
+  async #readBytes(page: Page, path: string, at: number, length: number): Promise<Buffer> {
+    const bytes = await this.#environment.fileSystem.readAt(path, at, length)
+    this.#unreadable.delete(page)
+    return bytes
+  }
+
+  /** Milliseconds since it could first not be read. */
+  #unreadableFor(page: Page): number {
+    const now = this.#environment.clock.now()
+    const since = this.#unreadable.get(page) ?? now
+    this.#unreadable.set(page, since)
+    return now - since
+  }
+
   async #read(page: Page): Promise<{ places: BlockPlaces; bodies: (Body | undefined)[] | undefined } | undefined> {
-    const { path, at, bytes } = page.block!
+    const { path, at, bytes, headBytes } = page.block!
     let read: Buffer
     try {
-      read = await this.#environment.fileSystem.readAt(path, at, bytes)
+      read = await this.#readBytes(page, path, at, bytes)
     } catch (error) {
-      const tries = (this.#failedReads.get(page) ?? 0) + 1
-      this.#failedReads.set(page, tries)
-      if (tries < READ_TRIES) throw error
-      read = Buffer.alloc(0)
+      const forMs = this.#unreadableFor(page)
+      if (forMs < BODIES_UNREADABLE_MOST) throw error
+      read = await this.#readBytes(page, path, at, headBytes).catch(error => {
+        if (forMs < PLACES_UNREADABLE_MOST) throw error
+        return Buffer.alloc(0)
+      })
     }
     const { salt } = parseBlockFileName(path.slice(path.lastIndexOf('/') + 1))!
     const header = decodeBlockHeader(read, salt)
@@ -490,7 +513,8 @@ export async function scanBlockFile(
       at = next
       continue
     }
-    visit({ header, location: { path, at, bytes: header.bytes }, salt })
+    const headBytes = header.headerBytes + header.placesBytes
+    visit({ header, location: { path, at, bytes: header.bytes, headBytes }, salt })
     at += header.bytes
   }
   return { bytes: size, damagedBytes }

@@ -40,7 +40,9 @@ for (const journalBodies of ['spill', 'always'] as const)
 
 test('with room neither in memory nor on disk they are lost, said and counted, over a crash too', async t => {
   const scene = await unreadable({ journalBodies: 'always', bodyMemory: 2_000, maxBytes: 1 })
-  scene.send(texts(0, 50))
+  scene.send(texts(0, 1))
+  await scene.environment.pass(100)
+  scene.send(texts(1, 50))
   await scene.environment.pass(1_000)
   const lost = scene.account.totals.lost.full!
   t.true(lost > 0 && lost < 50)
