@@ -81,6 +81,11 @@ export const configTable = {
     fallback: '1s',
     help: 'how long a write may take before acks go on without it',
   },
+  journalRetention: {
+    kind: 'duration',
+    fallback: '10min',
+    help: 'for how long it is known what a remote was seen to have, in case it loses its tail',
+  },
   journalCompression: { kind: ['none', 'lz4'], fallback: 'none', help: 'compression of bodies on disk' },
   bornTimestampTolerance: {
     kind: 'duration',

@@ -33,6 +33,7 @@ export interface Config {
   /** Milliseconds. */
   readonly journalSpillAfter: number
   readonly journalStallTimeout: number
+  readonly journalRetention: number
   readonly bornTimestampTolerance: number
   readonly sendGiveUpTimeout: number
   readonly frameBytesMax: number

@@ -73,6 +73,7 @@ export class Gateway {
         minFreeBytes: config.journalMinFreeBytes,
         spillAfter: config.journalSpillAfter,
         stallTimeout: config.journalStallTimeout,
+        retention: config.journalRetention,
         compress: config.journalCompression === 'lz4',
       },
       remoteBrokerAway: config.remoteBrokerAway,

@@ -51,6 +51,8 @@ export interface LaneContext {
   deadLetters: DeadLetters
   remoteBroker(name: string): RemoteBroker
   bornTimestampTolerance: number
+  /** Milliseconds for which it is known what a remote was seen to have, counted to its last answer. */
+  retention: number
   stamper: Omit<Stamper, 'queueId'>
   /** The source refused to be read back from. */
   refused(topic: string, reason: string): void

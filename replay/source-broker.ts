@@ -52,6 +52,7 @@ export interface JournalSettings {
   /** Milliseconds. */
   spillAfter: number
   stallTimeout: number
+  retention: number
   compress: boolean
 }
 
@@ -159,6 +160,7 @@ export class SourceBroker {
       turns: this.#turns,
       memory,
       bornTimestampTolerance: options.bornTimestampTolerance,
+      retention: journal.retention,
       stamper: {
         group: options.group,
         gateway: gatewayId,

@@ -205,6 +205,7 @@ export class Scene {
         minFreeBytes: 0,
         spillAfter: this.options.spillAfter ?? 200,
         stallTimeout: 1_000,
+        retention: 600_000,
         compress: this.options.compress ?? false,
       },
       remoteBrokerAway: this.options.remoteBrokerAway ?? 'wait',

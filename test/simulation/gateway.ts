@@ -135,6 +135,7 @@ export class GatewayProcess implements Host {
         minFreeBytes: 0,
         spillAfter: 200,
         stallTimeout: 1_000,
+        retention: 600_000,
         compress: false,
         ...options.journal,
       },
