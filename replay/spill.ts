@@ -35,6 +35,8 @@ const LOOK_INTERVAL = 20
 const RETRY_DELAY = 1_000
 /** Milliseconds from a write to its sync, at most. */
 const SYNC_DELAY = 200
+/** Milliseconds after which an operation of the disk is said to hang. */
+const HANGS_AFTER = 5_000
 /** From this share of body memory on, pages are written before their time. */
 const PRESSURE = 0.5
 /**
@@ -188,7 +190,8 @@ export class Spill {
     this.#closed = true
     this.#cancelLook?.()
     await this.#running
-    await this.#sync()
+    await this.#syncing
+    if (this.#file !== undefined) await this.#syncAll(this.#file)
     await this.#file?.file.close().catch(() => {})
     if (this.#file !== undefined && this.#file.pages === 0) await this.remove([this.#file])
   }
@@ -295,7 +298,7 @@ export class Spill {
       // Counted before: where the write fails nothing is known of the file's end, and it is left behind.
       open.bytes = at
       const bytes = blocks.length === 1 ? blocks[0]! : Buffer.concat(blocks)
-      await open.file.write(bytes)
+      await this.#watched('write', open.file.write(bytes))
       if (this.#file !== open) throw new Error(`${open.path} was left while a block was written to it`)
       if (open.unsynced.length === 0) this.#syncDueAt = clock.now() + SYNC_DELAY
       open.unsyncedBytes += bytes.length
@@ -349,9 +352,14 @@ export class Spill {
   async #leaveFile(): Promise<void> {
     const file = this.#file
     if (file === undefined) return
-    await this.#sync()
+    await this.#syncAll(file)
     if (this.#file === file) this.#file = undefined
     await file.file.close().catch(() => {})
+  }
+
+  /** A sync that is out does not know of what was written meanwhile. */
+  async #syncAll(file: OpenFile): Promise<void> {
+    while (this.#file === file && file.unsynced.length > 0) await this.#sync()
   }
 
   /** Syncs what is written; then the journal need not know those places any more. */
@@ -369,7 +377,7 @@ export class Spill {
     file.unsynced = []
     file.unsyncedBytes = 0
     try {
-      await file.file.sync()
+      await this.#watched('sync', file.file.sync())
     } catch (error) {
       this.#fail('sync', error as Error)
       if (this.#file === file) this.#file = undefined
@@ -397,6 +405,13 @@ export class Spill {
       this.#sealed.push([page, backlog])
     }
     this.#lookSoon()
+  }
+
+  /** A disk that hangs is said; it is waited for all the same. */
+  async #watched(operation: string, done: Promise<void>): Promise<void> {
+    const hangs = new Error(`not done within ${HANGS_AFTER} ms`)
+    const cancel = this.#environment.clock.after(HANGS_AFTER, () => this.#fail(operation, hangs))
+    await done.finally(cancel)
   }
 
   #fail(operation: string, error: Error): void {
