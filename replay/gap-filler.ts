@@ -173,7 +173,7 @@ export class GapFiller {
       const verdict = bySequence.get(place.sequence)
       if (verdict === undefined || verdict === 'wait') continue
       if (typeof verdict === 'string') lost.push([index, verdict])
-      else if (filled > 0 && this.#memory.isFull) break
+      else if (index > 0 && this.#memory.isFull) break
       else {
         this.#fillIn(index, place, verdict)
         filled++
@@ -198,7 +198,8 @@ export class GapFiller {
         const place = queue.place(index)
         // Another message: its log is asked.
         if (!isTheAcked(place, stored)) continue
-        if (filled > 0 && this.#memory.isFull) break
+        // The head needs it, and nobody else while memory is full.
+        if (index > 0 && this.#memory.isFull) break
         this.#fillIn(index, place, stored)
         filled++
       }

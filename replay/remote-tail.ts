@@ -47,8 +47,6 @@ export class RemoteTail {
   readonly #lane: TailLane
   /** The settling of the remote broker that is known here. */
   #settling = 0
-  /** The remote has lost its tail, and what arrived since is not told yet. */
-  #isTailLost = false
   /** Whether the tail may be lost, though the link lives. */
   #isInDoubt = false
   /** Reading begins where something was last answered, at most. */
@@ -125,7 +123,6 @@ export class RemoteTail {
     target.end = Math.min(target.end, this.#readFrom)
     this.#readFrom = Number.POSITIVE_INFINITY
     if (stands === ends.length - 1) return
-    this.#isTailLost = true
     const gone = ends[stands + 1]!.remoteOffset + 1 - there.maxOffset
     const { places, first, unknown } = this.ends.tailLostAfter(stands)
     // Of what is known by its number only, no more than was between where the queue ends now and where it is known again.
@@ -256,17 +253,14 @@ export class RemoteTail {
       }
       found.push(index)
       done.push([place, remoteOffset])
-      // It was stored when the remote had lost what went before it.
-      if (this.#arrived.isIncomplete && this.#isTailLost) account.totals.reordered++
+      // What goes before it comes behind it: the remote has lost that, or it was late.
+      if (this.#arrived.isIncomplete) account.totals.reordered++
     }
     // From the last on: what is done at the head moves the indexes.
     for (const index of found.toReversed()) account.replicated(this.#queue.done(index))
     if (newest !== undefined && newest !== this.ends.newest) this.ends.note(newest, [])
     for (const [place, remoteOffset] of done) this.ends.found(place, remoteOffset)
-    if (this.#queue.headIndex >= until) {
-      this.#arrived = undefined
-      this.#isTailLost = false
-    }
+    if (this.#queue.headIndex >= until) this.#arrived = undefined
     return found.length
   }
 }

@@ -35,6 +35,7 @@ export function perform(world: World, act: Act): void {
       const broker = world.broker(act.side, act.broker)
       const queues = broker.log.topics.get(world.topic(act.topic))?.length ?? 0
       if (!broker.isUp || queues === 0) return
+      world.hasStrangers ||= act.side === 'remote'
       const properties = encodeProperties([['UNIQ_KEY', `STRANGER${world.history.length}`]])
       return broker.storeStranger(world.topic(act.topic), act.queueId % queues, Buffer.from('stranger'), properties)
     }
@@ -76,14 +77,13 @@ export function perform(world: World, act: Act): void {
 function makeAnew(world: World, { side, broker, topic, queues }: Act & { do: 'topic made anew' }): void {
   const { log } = world.broker(side, broker)
   const name = world.topic(topic)
-  for (const { queueId, records } of log.topics.get(name) ?? []) {
-    const messages = records.map(({ body }) => world.ledger.of(body))
-    const writers = new Set(messages.map(message => message && `${message.broker} ${message.atSource[0]?.queueId}`))
-    // What stands in a queue that is no more is read by nobody; its lane goes elsewhere. And where others write, too, before a
-    // lane's next message comes behind its last, it does not see that the queue began anew.
-    if (side === 'remote' && (queueId >= queues || writers.size > 1))
-      for (const message of messages) if (message !== undefined) world.goneWithQueues.add(message.number)
-  }
+  // What stood in a queue that is no more is read by nobody; its lane goes elsewhere. And where others write, too, before a
+  // lane's next message comes behind its last, it does not see that the queue began anew.
+  const { sourceBrokers, topics } = world.setup
+  const isShared = sourceBrokers > 1 || topics[topic % topics.length]!.sourceQueues > queues || world.hasStrangers
+  for (const [message, queueId] of world.wentTo)
+    if (side === 'remote' && message.topic === name && (queueId >= queues || isShared))
+      world.goneWithQueues.add(message.number)
   log.makeTopic(name, queues)
 }
 

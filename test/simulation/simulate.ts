@@ -91,7 +91,9 @@ async function stop(world: World): Promise<void> {
     world.problem(`${world.network.openEnds(gateway)} connections are open after the close`)
   if (replay.memory.used !== 0) world.problem(`${replay.memory.used} bytes of bodies are kept after the close`)
   const segments = disk.find(/^places-/).filter(path => disk.bytes(path).length > 0).length
-  if (segments > 2 * world.setup.sourceBrokers + world.deaths)
+  // After a failure the last is in several files.
+  const failures = world.happened.get('disk')?.length ?? 0
+  if (segments > 2 * world.setup.sourceBrokers + world.deaths + 2 * failures)
     world.problem(`${segments} segments are left after everything is done`)
 }
 

@@ -52,6 +52,10 @@ export class World {
   givenUp = 0
   /** Places that were acked while the disk failed, as it was said: they are in memory only. */
   readonly unsaved = new Set<string>()
+  /** The queue of the remote that has, or had, a message. */
+  readonly wentTo = new Map<Message, number>()
+  /** Whether others write to the remote. */
+  hasStrangers = false
   /** Messages that stood in queues of the remote that are no more. */
   readonly goneWithQueues = new Set<number>()
   readonly logs: FakeLog[] = []
@@ -259,7 +263,7 @@ export class World {
     for (const [topic, { sourceQueues }] of this.setup.topics.entries())
       for (const client of this.clients.keys())
         for (let queueId = 0; queueId < sourceQueues; queueId++)
-          this.send({ do: 'send', client, topic, queueId, messages: 1, size: 0 })
+          this.send({ do: 'send', client, topic, queueId, messages: 1, size: 0, isToRepeat: true })
   }
 
   startBroker(broker: ModelBroker): void {
@@ -384,7 +388,11 @@ export class World {
         batchKeyBehind: setup.batchKeyBehind && side === 'source',
         isIllegal: body => side === 'remote' && isIllegal(body),
         stored: ({ name }, records) => {
-          if (side === 'source') ledger.storedAtSource(name, records)
+          if (side === 'source') return ledger.storedAtSource(name, records)
+          for (const { body, queueId } of records) {
+            const message = ledger.of(body)
+            if (message !== undefined) this.wentTo.set(message, queueId)
+          }
         },
         say: history.say,
       })
