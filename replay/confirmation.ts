@@ -14,6 +14,11 @@ import { view } from './reading.ts'
 /** Milliseconds that acks on a new connection wait, at most. */
 const CONFIRM_MOST = 500
 
+const NOTHING = 'nothing stands there'
+const ANOTHER = 'another message stands there'
+/** What shows that the source has taken offsets back; anything else is doubt. */
+const EVIDENCE: readonly string[] = [NOTHING, ANOTHER]
+
 export class Confirmation {
   readonly #clock: Clock
   readonly #log: Log
@@ -59,7 +64,7 @@ export class Confirmation {
         this.#epochs.confirmed(connections, epoch)
         continue
       }
-      this.#epochs.disproved(connections, epoch)
+      this.#epochs.disproved(connections, epoch, !EVIDENCE.includes(trouble))
       this.#log.warn(
         { address, epoch: epoch.ordinal, commitLogOffset: last.commitLogOffset, reason: trouble },
         'what the source acked last was not read back over a new connection: a new epoch begins with it',
@@ -92,11 +97,11 @@ export class Confirmation {
   /** Why it is not there. */
   async #read(address: string, expected: EndOfEpoch): Promise<string | undefined> {
     const record = await view(this.#cluster, address, expected.commitLogOffset)
-    if (record === undefined) return 'nothing stands there'
+    if (record === undefined) return NOTHING
     const isIt =
       record.topic === expected.topic &&
       record.queueId === expected.queueId &&
       unpacked(record).some(stored => isTheAcked(expected, stored))
-    return isIt ? undefined : 'another message stands there'
+    return isIt ? undefined : ANOTHER
   }
 }

@@ -23,6 +23,7 @@ import type { Body, BodyMemory } from './body.ts'
 import type { Environment } from './environment.ts'
 import type { AppendFile } from './file-system.ts'
 import type { BlockLocation, Page } from './page.ts'
+import { eraOf } from './place.ts'
 import { encodeHeader, isWholeHeader, SEGMENT_HEADER_BYTES } from './segment.ts'
 
 const MAGIC = 'TEEBODYS'
@@ -66,8 +67,8 @@ export interface BlockFile {
   bytes: number
   /** Pages in it that somebody needs. */
   pages: number
-  /** Lowest epoch of its blocks. */
-  epoch: number
+  /** Lowest era of its blocks. */
+  era: number
 }
 
 interface OpenFile extends BlockFile {
@@ -121,10 +122,6 @@ export class Spill {
     this.#memory = memory
   }
 
-  get isBusy(): boolean {
-    return this.#running !== undefined
-  }
-
   get failed(): boolean {
     return this.#failed
   }
@@ -135,10 +132,10 @@ export class Spill {
     return { bytes, files: this.#files.size }
   }
 
-  /** Lowest epoch of which there is a block. */
-  get oldestEpoch(): number {
+  /** Lowest era of which there is a block. */
+  get oldestEra(): number {
     let oldest = Number.POSITIVE_INFINITY
-    for (const { epoch } of this.#files.values()) oldest = Math.min(oldest, epoch)
+    for (const { era } of this.#files.values()) oldest = Math.min(oldest, era)
     return oldest
   }
 
@@ -298,12 +295,12 @@ export class Spill {
       // Counted before: where the write fails nothing is known of the file's end, and it is left behind.
       open.bytes = at
       const bytes = blocks.length === 1 ? blocks[0]! : Buffer.concat(blocks)
-      await this.#watched('write', open.file.write(bytes))
+      await this.#watched('write', open.file.append(bytes))
       if (this.#file !== open) throw new Error(`${open.path} was left while a block was written to it`)
       if (open.unsynced.length === 0) this.#syncDueAt = clock.now() + SYNC_DELAY
       open.unsyncedBytes += bytes.length
       for (const { page, backlog, location, withBody } of written) {
-        open.epoch = Math.min(open.epoch, page.epoch)
+        open.era = Math.min(open.era, eraOf(page.epoch))
         if (page.readers === 0) continue
         page.wasStored(location, withBody)
         this.spilled += page.withBody
@@ -338,13 +335,13 @@ export class Spill {
       salt,
       bytes: SEGMENT_HEADER_BYTES,
       pages: 0,
-      epoch: Number.POSITIVE_INFINITY,
+      era: Number.POSITIVE_INFINITY,
       unsynced: [],
       unsyncedBytes: 0,
     }
     this.#files.set(path, open)
     this.#file = open
-    await file.write(encodeHeader(MAGIC, VERSION, id, salt))
+    await file.append(encodeHeader(MAGIC, VERSION, id, salt))
     return open
   }
 

@@ -155,7 +155,7 @@ export const rules = {
     module: 'replay/release.js',
     without: [
       [
-        'const late = epoch < queue.releasedEpoch || (epoch === queue.releasedEpoch && queueOffset < queue.releasedEnd)',
+        'const late = era < queue.releasedEra || (era === queue.releasedEra && queueOffset < queue.releasedEnd)',
         'const late = queueOffset < queue.releasedEnd',
       ],
     ],
