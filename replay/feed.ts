@@ -13,8 +13,6 @@ import { type LoadPage, Reader } from './reader.ts'
 import type { Remote } from './remote.ts'
 import { RemoteBroker } from './remote-broker.ts'
 
-/** Milliseconds for which it is known what a remote was seen to have, counted to its last answer. */
-const RETENTION = 600_000
 /** Bytes of known ends of one lane in a slot. */
 const ENDS_BYTES_MAX = 64 * 1024
 
@@ -218,7 +216,7 @@ export class Feed {
   ): () => Promise<void> {
     const queues: QueueState[] = [...this.#lanes.values()].map(({ topic, queueId, queue, remoteQueue, tail }) => {
       const lastAnswerAt = remoteQueue && this.#remoteBrokers.get(remoteQueue.broker)?.lastAnswerAt
-      if (lastAnswerAt !== undefined) tail.ends.forgetBefore(lastAnswerAt - RETENTION)
+      if (lastAnswerAt !== undefined) tail.ends.forgetBefore(lastAnswerAt - this.#context.retention)
       return {
         topic,
         queueId,

@@ -39,6 +39,8 @@ export interface GapSource {
   address(): string
   /** All lanes of a broker share what it is asked at a time. */
   turns: Turns
+  /** It does not let us read. */
+  refused(reason: string): void
 }
 
 export class GapFiller {
@@ -148,6 +150,7 @@ export class GapFiller {
       return await pull(cluster, address, topic, queueId, offset)
     } catch (error) {
       if (error instanceof RefusedError && NO_QUEUE.includes(error.code)) return GONE
+      if (error instanceof RefusedError) this.#source.refused(error.message)
       throw error
     }
   }

@@ -13,7 +13,7 @@ import type { Feed } from './feed.ts'
 import type { RecoveredSegment } from './journal.ts'
 import type { Message } from './message.ts'
 import { Page } from './page.ts'
-import { ALL_REMOTES, type Place, SKIP_REASONS, type SkipReason } from './place.ts'
+import { ALL_REMOTES, type Place } from './place.ts'
 import { parseSegmentName, readSegment } from './segment.ts'
 import { type BlockFile, parseBlockFileName, readBlockPlaces, type ScannedBlock, scanBlockFile } from './spill.ts'
 
@@ -229,9 +229,8 @@ export class Recovery {
   }
 
   #countSkipped(place: Place): void {
-    const reason = SKIP_REASONS[place.skipReason] as SkipReason
     for (const feed of this.#feeds)
-      if (feed.isSkipped(place) && feed.isBehindSlot(place.sequence)) feed.account.skipped(reason, 1)
+      if (feed.isSkipped(place) && feed.isBehindSlot(place.sequence)) feed.account.passedOver(place.skipReason)
   }
 
   /** Returns for each feed how many places that its cursor covers wait. */
@@ -322,7 +321,7 @@ export class Recovery {
           feed.lane(backlog).queue.expectLate(place.epoch, place.queueOffset)
       }
     }
-    backlog.push(place, body)
+    backlog.push(place, body, body !== undefined)
   }
 
   #isLate(feed: Feed, topic: string, queueId: number, place: Place): boolean {
