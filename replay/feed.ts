@@ -222,7 +222,7 @@ export class Feed {
         queueId,
         marks: queue.marks(oldestEra),
         remote: remoteQueue && { ...remoteQueue },
-        ends: tail.ends.isEmpty ? undefined : tail.ends.encode(ENDS_BYTES_MAX),
+        ends: tail.encode(ENDS_BYTES_MAX),
       }
     })
     const slot = {

@@ -53,6 +53,8 @@ export interface EncodedKnownEnds {
   earlier: number
   /** Places that are unclear again, since a tail was lost. */
   again: EncodedFold[]
+  /** Where the next reading begins, at most. */
+  readFrom?: number
 }
 
 export interface LostTail {
