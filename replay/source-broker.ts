@@ -317,7 +317,7 @@ export class SourceBroker {
     message.epoch = isSkipped ? this.epoch : this.#epochs.acked(send, queueId, message).ordinal
     message.backlog = this.#backlog(topic, queueId)
     message.journaled = !isSkipped && this.#mustJournal(topic, queueId, message)
-    if (message.journaled && !this.#hasRoomFor(message)) this.#keepsNoBody(topic, queueId, message)
+    if (message.journaled && !this.#hasRoomFor(topic, message)) this.#keepsNoBody(topic, queueId, message)
     this.journal.append(topic, queueId, message, message.journaled ? message : undefined)
     if (message.journaled) this.#memory.keepAnyway(message)
     message.kept = message.journaled || (message.skipMask !== ALL_REMOTES && this.#memory.keep(message))
@@ -342,8 +342,10 @@ export class SourceBroker {
     return this.options.journal.bodies === 'always' || !mayReadBack
   }
 
-  #hasRoomFor(message: AckedMessage): boolean {
-    return !this.#memory.isFull || (!this.spill.failed && this.#hasRoom(payloadLength(message)))
+  /** What surely cannot be had again may exceed the memory for as long as it takes to go to disk. */
+  #hasRoomFor(topic: string, message: AckedMessage): boolean {
+    if (!this.#memory.isFull) return true
+    return this.readable.isRefused(topic) && !this.spill.failed && this.#hasRoom(payloadLength(message))
   }
 
   /** It can be kept nowhere: it is a gap, unless it is known that the source does not let it be read back. */
