@@ -55,7 +55,7 @@ export class Backlog {
   }
 
   /** A message whose turn it is, behind all others. It is counted already. */
-  push(place: Place, body: Body | undefined): void {
+  push(place: Place, body: Body | undefined, keeps = false): void {
     const late = this.isLate(place.epoch, place.queueOffset)
     if (!late) {
       this.#releasedEpoch = place.epoch
@@ -65,6 +65,7 @@ export class Backlog {
     if (page === undefined || page.epoch !== place.epoch) page = this.#begin(place.epoch)
     const bytes = body === undefined ? 0 : payloadLength(body) + body.propertiesEnd - body.propertiesStart
     page.add(place, body, bytes)
+    if (keeps) page.keeps = true
     this.end++
     if (page.isFull) this.seal(page)
     const at = page.count - 1

@@ -77,7 +77,8 @@ export async function scanBlockFile(
       at = next
       continue
     }
-    await visit({ header, location: { path, at, bytes: header.bytes }, salt })
+    const headBytes = header.headerBytes + header.placesBytes
+    await visit({ header, location: { path, at, bytes: header.bytes, headBytes }, salt })
     at += header.bytes
   }
   return { bytes, headerWhole, damaged, tornBytes }

@@ -167,11 +167,11 @@ export function decodeBlockPlaces(bytes: Buffer, header: BlockHeader, salt: numb
   while (places.length < count) {
     const place: Place = {
       epoch,
-      sequence: (last?.sequence ?? 0) + reader.signed(),
-      queueOffset: (last?.queueOffset ?? 0) + reader.signed(),
-      commitLogOffset: (last?.commitLogOffset ?? 0) + reader.signed(),
-      bornTimestamp: (last?.bornTimestamp ?? 0) + reader.signed(),
-      ackedAt: (last?.ackedAt ?? 0) + reader.signed(),
+      sequence: reader.from(last?.sequence ?? 0),
+      queueOffset: reader.from(last?.queueOffset ?? 0),
+      commitLogOffset: reader.from(last?.commitLogOffset ?? 0),
+      bornTimestamp: reader.from(last?.bornTimestamp ?? 0),
+      ackedAt: reader.from(last?.ackedAt ?? 0),
       hash: reader.fixed(),
       placeFlags: 0,
       skipReason: 0,
@@ -189,10 +189,10 @@ export function decodeBlockPlaces(bytes: Buffer, header: BlockHeader, salt: numb
       (flags & BODY_FOLLOWS) === 0
         ? undefined
         : {
-            flag: reader.signed(),
-            sysFlag: reader.signed(),
-            propertiesBytes: reader.signed(),
-            payloadBytes: reader.signed(),
+            flag: reader.from(0),
+            sysFlag: reader.from(0),
+            propertiesBytes: reader.from(0),
+            payloadBytes: reader.from(0),
           },
     )
     last = place
@@ -226,27 +226,28 @@ function writePlaces(out: Buffer, start: number, messages: readonly BlockMessage
   const writer = new NumberWriter(out, start)
   let last: Place | undefined
   for (const { place, body } of messages) {
-    writer.signed(place.sequence - (last?.sequence ?? 0))
-    writer.signed(place.queueOffset - (last?.queueOffset ?? 0))
-    writer.signed(place.commitLogOffset - (last?.commitLogOffset ?? 0))
-    writer.signed(place.bornTimestamp - (last?.bornTimestamp ?? 0))
-    writer.signed(place.ackedAt - (last?.ackedAt ?? 0))
+    writer.from(last?.sequence ?? 0, place.sequence)
+    writer.from(last?.queueOffset ?? 0, place.queueOffset)
+    writer.from(last?.commitLogOffset ?? 0, place.commitLogOffset)
+    writer.from(last?.bornTimestamp ?? 0, place.bornTimestamp)
+    writer.from(last?.ackedAt ?? 0, place.ackedAt)
     writer.fixed(place.hash)
     const skipped = place.skipMask !== 0
     writer.byte(place.placeFlags | (skipped ? SKIP_FOLLOWS : 0) | (body === undefined ? 0 : BODY_FOLLOWS))
     if (skipped) writer.fixed(((place.skipReason << 24) | place.skipMask) >>> 0)
     if (body !== undefined) {
-      writer.signed(body.flag)
-      writer.signed(body.sysFlag)
-      writer.signed(body.propertiesEnd - body.propertiesStart)
-      writer.signed(payloadLength(body))
+      writer.from(0, body.flag)
+      writer.from(0, body.sysFlag)
+      writer.from(0, body.propertiesEnd - body.propertiesStart)
+      writer.from(0, payloadLength(body))
     }
     last = place
   }
   return writer.at
 }
 
-// Numbers of up to 53 bits and a sign, seven bits a byte, the lowest first; the sign is the lowest bit.
+// The difference of two numbers of 53 bits and a sign, seven bits a byte, the lowest first; the sign is the lowest bit.
+// The largest, of a client that sends any born timestamps, are beyond what a number holds: those go by BigInt.
 
 class NumberWriter {
   at: number
@@ -257,13 +258,22 @@ class NumberWriter {
     this.at = at
   }
 
-  signed(value: number): void {
-    let rest = value < 0 ? -value * 2 - 1 : value * 2
+  /** So far from `last`. */
+  from(last: number, value: number): void {
+    const difference = value - last
+    if (Math.abs(difference) >= 2 ** 52) return this.#fromFar(BigInt(value) - BigInt(last))
+    let rest = difference < 0 ? -difference * 2 - 1 : difference * 2
     while (rest >= 0x80) {
       this.#out[this.at++] = (rest % 0x80) | 0x80
       rest = Math.floor(rest / 0x80)
     }
     this.#out[this.at++] = rest
+  }
+
+  #fromFar(difference: bigint): void {
+    let rest = difference < 0n ? -difference * 2n - 1n : difference * 2n
+    for (; rest >= 0x80n; rest >>= 7n) this.#out[this.at++] = Number(rest & 0x7fn) | 0x80
+    this.#out[this.at++] = Number(rest)
   }
 
   fixed(value: number): void {
@@ -284,13 +294,15 @@ class NumberReader {
     this.#at = at
   }
 
-  signed(): number {
+  from(last: number): number {
     let value = 0
-    for (let unit = 1; ; unit *= 0x80) {
+    for (let unit = 1; unit < 2 ** 49; unit *= 0x80) {
       const byte = this.#bytes[this.#at++]!
       value += (byte & 0x7f) * unit
-      if (byte < 0x80) return value % 2 === 1 ? -(value + 1) / 2 : value / 2
+      if (byte < 0x80) return last + (value % 2 === 1 ? -(value + 1) / 2 : value / 2)
     }
+    const far = BigInt(value) + (BigInt(this.#bytes[this.#at++]!) << 49n)
+    return Number(BigInt(last) + (far % 2n === 1n ? -(far + 1n) / 2n : far / 2n))
   }
 
   fixed(): number {

@@ -14,8 +14,6 @@ import type { Remote } from './remote.ts'
 import { RemoteBroker } from './remote-broker.ts'
 import { SlotMarks } from './slot-marks.ts'
 
-/** Milliseconds for which it is known what a remote was seen to have, counted to its last answer. */
-const RETENTION = 600_000
 /** Bytes of known ends of one lane in a slot. */
 const ENDS_BYTES_MAX = 64 * 1024
 
@@ -173,6 +171,13 @@ export class Feed {
     return oldest
   }
 
+  /** Whether what was sent is still to be looked after at some broker of the remote. */
+  get isUnsettled(): boolean {
+    for (const broker of this.#remoteBrokers.values()) if (broker.isUnsettled) return true
+    for (const { tail } of this.#lanes.values()) if (tail.mustLook) return true
+    return false
+  }
+
   /** Milliseconds since then; 0 where nothing waits. */
   get lagMs(): number {
     const oldest = this.oldestWaiting
@@ -206,7 +211,7 @@ export class Feed {
   ): () => Promise<void> {
     const queues: QueueState[] = [...this.#lanes.values()].map(({ topic, queueId, queue, remoteQueue, tail }) => {
       const lastAnswerAt = remoteQueue && this.#remoteBrokers.get(remoteQueue.broker)?.lastAnswerAt
-      if (lastAnswerAt !== undefined) tail.ends.forgetBefore(lastAnswerAt - RETENTION)
+      if (lastAnswerAt !== undefined) tail.ends.forgetBefore(lastAnswerAt - this.#context.retention)
       return {
         topic,
         queueId,

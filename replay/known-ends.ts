@@ -119,15 +119,13 @@ export class KnownEnds {
     }
     kept.end = end
     kept.encoded = undefined
-    for (const place of done) {
-      if ((place.placeFlags & PlaceFlag.AGAIN) === 0) kept.done.add(place)
-      // Of such a place no more is known than of its fold.
-      else
-        kept.done.add(
-          { ...place, placeFlags: place.placeFlags & ~PlaceFlag.AGAIN },
-          this.#isDoneAgain(place)?.fold.proof,
-        )
-    }
+    for (const place of done) this.#add(kept, place)
+  }
+
+  /** A place became done, for it was found at the remote: there, at or below the newest end. */
+  found(place: Foldable, remoteOffset: number): void {
+    const kept = this.#kept.find(({ end }) => end.remoteOffset >= remoteOffset)
+    if (kept !== undefined) this.#add(kept, place)
   }
 
   /** A place that was unclear again is lost, or a dead letter. */
@@ -202,6 +200,14 @@ export class KnownEnds {
       encoded: folds,
     }))
     return known
+  }
+
+  #add(kept: Kept, place: Foldable): void {
+    kept.encoded = undefined
+    if ((place.placeFlags & PlaceFlag.AGAIN) === 0) return kept.done.add(place)
+    // Of such a place no more is known than of its fold.
+    const { fold } = this.#isDoneAgain(place) ?? {}
+    kept.done.add({ ...place, placeFlags: place.placeFlags & ~PlaceFlag.AGAIN }, fold?.proof)
   }
 
   #isDoneAgain({ epoch, queueOffset }: Foldable): Again | undefined {

@@ -31,8 +31,11 @@ export const PlaceFlag = {
   UNSTAMPED: 8,
 } as const
 
-/** Why a message does not go to a remote; decided once, at its ack. Their numbers are in the journal. */
-export const SKIP_REASONS = ['', 'delayed', 'transaction', 'reply', 'loop'] as const
+/**
+ * Why a message does not go to a remote; decided once, at its ack. Their numbers are in the journal. `full`: it had to be
+ * kept here, and there was no room: it is lost.
+ */
+export const SKIP_REASONS = ['', 'delayed', 'transaction', 'reply', 'loop', 'full'] as const
 export type SkipReason = 'delayed' | 'transaction' | 'reply' | 'loop'
 /** Skipped for every remote, also those that come later. */
 export const ALL_REMOTES = 0xffffff

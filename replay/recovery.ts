@@ -14,7 +14,7 @@ import type { Feed } from './feed.ts'
 import type { RecoveredSegment } from './journal.ts'
 import type { Message } from './message.ts'
 import { Page } from './page.ts'
-import { ALL_REMOTES, type Place, SKIP_REASONS, type SkipReason } from './place.ts'
+import { ALL_REMOTES, type Place } from './place.ts'
 import { parseSegmentName, readSegment } from './segment.ts'
 import type { BlockFile } from './spill.ts'
 
@@ -231,9 +231,8 @@ export class Recovery {
   }
 
   #countSkipped(place: Place): void {
-    const reason = SKIP_REASONS[place.skipReason] as SkipReason
     for (const feed of this.#feeds)
-      if (feed.isSkipped(place) && feed.isBehindSlot(place.sequence)) feed.account.skipped(reason, 1)
+      if (feed.isSkipped(place) && feed.isBehindSlot(place.sequence)) feed.account.passedOver(place.skipReason)
   }
 
   /** Returns for each feed how many places that its cursor covers wait. */
@@ -324,7 +323,7 @@ export class Recovery {
           feed.lane(backlog).queue.expectLate(place.epoch, place.queueOffset)
       }
     }
-    backlog.push(place, body)
+    backlog.push(place, body, body !== undefined)
   }
 
   #isLate(feed: Feed, topic: string, queueId: number, place: Place): boolean {

@@ -14,7 +14,7 @@ import { type Place, PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
 import { maxOffset } from './reading.ts'
 import type { RemoteBroker, Settled } from './remote-broker.ts'
-import { arrived, newestThatStands, type Origin, placeKey, proofOf, traceKey } from './settle.ts'
+import { type Arrived, arrived, newestThatStands, type Origin, placeKey, proofOf, traceKey } from './settle.ts'
 import { StoppedError } from './stopped-error.ts'
 
 export interface TailContext {
@@ -55,7 +55,7 @@ export class RemoteTail {
   #toProve: Fold[] = []
   readonly #proofs = new Map<Fold, 'fits' | LostCause>()
   /** What was found at the remote; the lane may have more of it behind what is in memory now, up to an index. */
-  #arrived: { places: Set<string>; unstamped: Map<string, number[]>; until: number } | undefined
+  #arrived: (Pick<Arrived, 'places' | 'unstamped'> & { until: number; isIncomplete: boolean }) | undefined
   /** Numbers for places that the journal does not have to know any more: below all of its own. */
   #againSequence = -1
 
@@ -100,8 +100,9 @@ export class RemoteTail {
     if (!isAnew && (this.isUnclear || this.#isInDoubt)) await broker.readable()
     if ((isAnew && (this.isUnclear || !this.ends.isEmpty)) || this.#isInDoubt)
       await this.#lookAfterTail(settled.address, target)
-    if (this.#toProve.length > 0) await this.#prove()
-    const found = this.isUnclear ? await this.#findOut(settled.address, target) : 0
+    const there = this.isUnclear ? await this.#read(settled.address, target) : undefined
+    if (this.#toProve.length > 0) await this.#prove(there)
+    const found = there === undefined ? 0 : await this.#findOut(there, target)
     this.#settling = settled.number
     this.#isInDoubt = false
     this.mustLook = false
@@ -137,25 +138,42 @@ export class RemoteTail {
     )
   }
 
-  /** Places that are unclear again go first, in the order in which they were sent; what their source has lost, too, is lost. */
-  async #prove(): Promise<void> {
+  /**
+   * Places that are unclear again go first, in the order in which they were sent. What the source cannot be proven to have any
+   * more is lost, where the remote has not got it either.
+   */
+  async #prove(there: Arrived | undefined): Promise<void> {
     const { source, sourceAddress } = this.#context
     for (const fold of this.#toProve) {
       if (this.#proofs.has(fold)) continue
       this.#proofs.set(fold, await proofOf(source, sourceAddress(), this.#topic, this.#queueId, fold))
       if (this.#lane.isStopped()) throw new StoppedError('the gateway stops')
     }
-    const fitting = this.#toProve.filter(fold => this.#proofs.get(fold) === 'fits')
+    const left: Fold[] = []
     for (const fold of this.#toProve) {
       const proof = this.#proofs.get(fold)!
-      if (proof !== 'fits') for (const place of this.#placesOf([fold])) this.#lane.lost(place, proof)
+      const lost = new Set<number>()
+      if (proof !== 'fits')
+        for (const place of this.#placesOf([fold]))
+          if (!this.#isThere(there, place)) {
+            lost.add(place.queueOffset)
+            this.#lane.lost(place, proof)
+          }
+      const rest = fold.without(lost)
+      if (rest !== undefined) left.push(rest)
     }
     this.#queue.prepend(
-      this.#placesOf(fitting),
-      fitting.reduce((count, fold) => count + fold.count, 0),
+      this.#placesOf(left),
+      left.reduce((count, fold) => count + fold.count, 0),
     )
     this.#toProve = []
     this.#proofs.clear()
+  }
+
+  #isThere(there: Arrived | undefined, { epoch, queueOffset, bornTimestamp, hash }: Place): boolean {
+    if (there === undefined) return false
+    const epochId = this.#context.stamper.epochId(epoch)
+    return there.places.has(placeKey(epochId, queueOffset)) || there.unstamped.has(traceKey(bornTimestamp, hash))
   }
 
   *#placesOf(folds: readonly Fold[]): Generator<Place, undefined> {
@@ -186,20 +204,17 @@ export class RemoteTail {
     return { gateway: stamper.gateway, broker: sourceBroker, queueId: this.#queueId }
   }
 
-  async #findOut(address: string, target: RemoteQueue): Promise<number> {
-    const { environment, remote } = this.#context
-    const { places, unstamped, end, newest } = await arrived(
-      remote.cluster,
-      address,
-      this.#topic,
-      target.queueId,
-      target.end,
-      this.#origin,
-      this.#lane.isStopped,
-    )
+  #read(address: string, target: RemoteQueue): Promise<Arrived> {
+    const { cluster } = this.#context.remote
+    const { isStopped } = this.#lane
+    return arrived(cluster, address, this.#topic, target.queueId, target.end, this.#origin, isStopped)
+  }
+
+  async #findOut({ places, unstamped, end, newest }: Arrived, target: RemoteQueue): Promise<number> {
+    const { environment } = this.#context
     await this.#queue.load()
     if (newest !== undefined) this.ends.note({ ...newest, at: environment.clock.now() }, [])
-    this.#arrived = { places, unstamped, until: this.#queue.backlog.end }
+    this.#arrived = { places, unstamped, until: this.#queue.backlog.end, isIncomplete: false }
     const found = this.passArrived()
     this.isUnclear = false
     target.end = end
@@ -216,28 +231,35 @@ export class RemoteTail {
     const { environment, account, stamper } = this.#context
     const { places, unstamped, until } = this.#arrived
     const found: number[] = []
-    const done: Place[] = []
+    const done: [place: Place, remoteOffset: number][] = []
     let { newest } = this.ends
     for (let index = 0; index < this.#queue.span; index++) {
       if (this.#queue.isDone(index)) continue
       const place = this.#queue.place(index)
       const { epoch, queueOffset, bornTimestamp, hash } = place
       const epochId = stamper.epochId(epoch)
-      if (!places.has(placeKey(epochId, queueOffset))) {
+      let remoteOffset = places.get(placeKey(epochId, queueOffset))
+      if (remoteOffset === undefined) {
         const trace = traceKey(bornTimestamp, hash)
-        const remoteOffset = unstamped.get(trace)?.shift()
-        if (remoteOffset === undefined) continue
+        remoteOffset = unstamped.get(trace)?.shift()
+        if (remoteOffset === undefined) {
+          this.#arrived.isIncomplete = true
+          continue
+        }
         if (newest === undefined || newest.remoteOffset < remoteOffset)
           newest = { remoteOffset, epochId, queueOffset, trace, at: environment.clock.now() }
         account.totals.unstamped++
         place.placeFlags |= PlaceFlag.UNSTAMPED
       }
       found.push(index)
-      done.push(place)
+      done.push([place, remoteOffset])
+      // What goes before it comes behind it: the remote has lost that, or it was late.
+      if (this.#arrived.isIncomplete) account.totals.reordered++
     }
     // From the last on: what is done at the head moves the indexes.
     for (const index of found.toReversed()) account.replicated(this.#queue.done(index))
-    if (newest !== undefined && done.length > 0) this.ends.note(newest, done)
+    if (newest !== undefined && newest !== this.ends.newest) this.ends.note(newest, [])
+    for (const [place, remoteOffset] of done) this.ends.found(place, remoteOffset)
     if (this.#queue.headIndex >= until) this.#arrived = undefined
     return found.length
   }

@@ -63,6 +63,84 @@ for (const [what, argv, expected] of [
   })
 }
 
+test('several remotes are given by name, beside one without', t => {
+  const file = 'destClusterAddr.oslo=oslo:9876\ndestClusterAddr.new_york-2 = ny:1;ny:2\n'
+  const config = load(['--srcClusterAddr=a:1', '--config=f', '--destClusterAddr.oslo=oslo:1234'], {}, file)
+  t.deepEqual(
+    [...config.remotes],
+    [
+      ['oslo', [{ host: 'oslo', port: 1234 }]],
+      [
+        'new_york-2',
+        [
+          { host: 'ny', port: 1 },
+          { host: 'ny', port: 2 },
+        ],
+      ],
+    ],
+  )
+  t.regex(describeConfig(config), /# f:2\ndestClusterAddr\.new_york-2=ny:1;ny:2\n/)
+  const both = load(['--srcClusterAddr=a:1', '--destClusterAddr=rome:1', '--destClusterAddr.oslo=oslo:1'])
+  t.deepEqual([...both.remotes.keys()], ['default', 'oslo'])
+})
+
+for (const [what, argv, expected] of [
+  ['without a name', ['--destClusterAddr.=b:1'], /destClusterAddr\.=b:1 \(command line\): the name may have letters/],
+  [
+    'with a name that is no folder’s',
+    ['--destClusterAddr.a/b=b:1'],
+    /destClusterAddr\.a\/b=.*the name may have letters/,
+  ],
+  ['with dots for a name', ['--destClusterAddr...=b:1'], /the name may have letters/],
+  [
+    'with the name of the one without',
+    ['--destClusterAddr.default=b:1'],
+    /the name default is that of destClusterAddr/,
+  ],
+  ['without a port', ['--destClusterAddr.oslo=b'], /destClusterAddr\.oslo=b \(command line\): must be host:port/],
+  ['without an address', ['--destClusterAddr.oslo='], /destClusterAddr\.oslo= \(command line\)/],
+  ['that is the source', ['--destClusterAddr.oslo=a:1'], /srcClusterAddr and destClusterAddr\.oslo are the same/],
+  [
+    'that is another, in another order',
+    ['--destClusterAddr.oslo=b:1;b:2', '--destClusterAddr.rome=b:2;b:1'],
+    /destClusterAddr\.oslo and destClusterAddr\.rome are the same/,
+  ],
+  ['twice', ['--destClusterAddr.oslo=b:1', '--destClusterAddr.oslo=b:2'], /destClusterAddr\.oslo is given twice/],
+  ['misspelt', ['--destClusterAdr.oslo=b:1'], /unknown key destClusterAdr\.oslo/],
+] as const)
+  test(`refused: a remote ${what}`, t => {
+    t.regex(refusal(['--srcClusterAddr=a:1', ...argv]), expected)
+  })
+
+test('the keys of the journal have their defaults, kinds and limits', t => {
+  const defaults = load(required)
+  t.is(defaults.journalAck, 'append')
+  t.is(defaults.journalMaxBytes, 10 * 1024 ** 3)
+  t.is(defaults.journalMinFreeBytes, 256 * 1024 ** 2)
+  t.is(defaults.journalSpillAfter, 200)
+  t.is(defaults.journalStallTimeout, 1_000)
+  t.is(defaults.journalCompression, 'none')
+  const file = 'journalAck=fsync\njournalMaxBytes=8MiB\njournalMinFreeBytes=0\njournalCompression=lz4\n'
+  const env = { ROCKETMQ_TEE_JOURNAL_SPILL_AFTER: '2s', ROCKETMQ_TEE_JOURNAL_STALL_TIMEOUT: '500ms' }
+  const given = load([...required, '--config=f'], env, file)
+  t.like(given, {
+    journalAck: 'fsync',
+    journalMaxBytes: 8 * 1024 ** 2,
+    journalMinFreeBytes: 0,
+    journalSpillAfter: 2_000,
+    journalStallTimeout: 500,
+    journalCompression: 'lz4',
+  })
+  for (const [option, expected] of [
+    ['--journalAck=sync', /journalAck=sync .*must be one of append, fsync/],
+    ['--journalCompression=zstd', /must be one of none, lz4/],
+    ['--journalMaxBytes=10GB', /must be a number with a unit: B, KiB, MiB, GiB/],
+    ['--journalSpillAfter=200', /must be a number with a unit: ms, s, min, h/],
+    ['--journalStalTimeout=1s', /did you mean journalStallTimeout/],
+  ] as const)
+    t.regex(refusal([...required, option]), expected)
+})
+
 test('a problem in the file is named by file and line', t => {
   t.regex(
     refusal([...required, '--config=gateway.properties'], '# comment\n\nlogLevl=info\n'),

@@ -35,6 +35,8 @@ export interface SceneOptions {
   maxBytes?: number
   spillAfter?: number
   compress?: boolean
+  journalBodies?: 'spill' | 'always'
+  onJournalFull?: 'gap' | 'reject'
   journalAck?: 'append' | 'fsync'
   unresolvedMemory?: number
   /** Labels of the remotes. */
@@ -42,9 +44,10 @@ export interface SceneOptions {
   random?: Random
   remoteBrokers?: number
   remoteBrokerAway?: 'wait' | 'reroute'
-  /** What an earlier scene left of its disk, and its source. */
+  /** What an earlier scene left: its disk, its source, its remotes by label. */
   disk?: FakeDisk
   source?: FakeCluster
+  clusters?: ReadonlyMap<string, FakeCluster>
 }
 
 export class Scene {
@@ -59,14 +62,16 @@ export class Scene {
   environment: FakeEnvironment
   replay!: Replay
   broker!: SourceBroker
-  readonly #options: SceneOptions
+  /** For the next start. */
+  readonly options: SceneOptions
 
   private constructor(options: SceneOptions) {
-    this.#options = options
+    this.options = options
     this.environment = new FakeEnvironment(options.random, options.disk)
     this.source = options.source ?? new FakeCluster('paris')
     if (options.source === undefined) this.source.makeTopic(TOPIC, options.sourceQueues ?? 2)
     this.labels = options.remotes ?? ['default']
+    for (const [label, cluster] of options.clusters ?? []) this.remotes.set(label, cluster)
   }
 
   static async open(options: SceneOptions = {}): Promise<Scene> {
@@ -88,8 +93,8 @@ export class Scene {
   remoteOf(label: string): FakeCluster {
     let remote = this.remotes.get(label)
     if (remote === undefined) {
-      remote = new FakeCluster(label === 'default' ? 'rome' : label, this.#options.remoteBrokers)
-      remote.makeTopic(TOPIC, this.#options.remoteQueues ?? 2)
+      remote = new FakeCluster(label === 'default' ? 'rome' : label, this.options.remoteBrokers)
+      remote.makeTopic(TOPIC, this.options.remoteQueues ?? 2)
       this.remotes.set(label, remote)
     }
     return remote
@@ -187,20 +192,23 @@ export class Scene {
       source: [source.nameServer],
       remotes: new Map(labels.map(label => [label, [this.remoteOf(label).nameServer]])),
       group: 'tee',
-      bodyMemory: this.#options.bodyMemory ?? 1_000_000,
+      bodyMemory: this.options.bodyMemory ?? 1_000_000,
       bornTimestampTolerance: 1_000,
       sendGiveUpTimeout: 10_000,
-      ...(this.#options.unresolvedMemory === undefined ? {} : { unresolvedMemory: this.#options.unresolvedMemory }),
+      ...(this.options.unresolvedMemory === undefined ? {} : { unresolvedMemory: this.options.unresolvedMemory }),
       topicSync: 'create',
       journal: {
-        ack: this.#options.journalAck ?? 'append',
-        maxBytes: this.#options.maxBytes ?? 1_000_000_000,
+        ack: this.options.journalAck ?? 'append',
+        bodies: this.options.journalBodies ?? 'spill',
+        onFull: this.options.onJournalFull ?? 'gap',
+        maxBytes: this.options.maxBytes ?? 1_000_000_000,
         minFreeBytes: 0,
-        spillAfter: this.#options.spillAfter ?? 200,
+        spillAfter: this.options.spillAfter ?? 200,
         stallTimeout: 1_000,
-        compress: this.#options.compress ?? false,
+        retention: 600_000,
+        compress: this.options.compress ?? false,
       },
-      remoteBrokerAway: this.#options.remoteBrokerAway ?? 'wait',
+      remoteBrokerAway: this.options.remoteBrokerAway ?? 'wait',
     })
     await this.replay.open()
     this.broker = await this.replay.broker('paris-a', 'paris', 0, source.broker.address)
