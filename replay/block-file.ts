@@ -38,6 +38,8 @@ export interface ScannedBlock {
   header: BlockHeader
   location: BlockLocation
   salt: number
+  /** The file ends before it does. */
+  isCut: boolean
 }
 
 export interface ScannedFile {
@@ -54,7 +56,7 @@ type Readable = Pick<FileSystem, 'size' | 'readAt'>
 
 /**
  * Finds the blocks of a file by their headers, from a position on. What is no block is skipped, up to the next header that
- * is whole. The last block may be longer than the file. Throws SegmentVersionError.
+ * is whole. Throws SegmentVersionError.
  */
 export async function scanBlockFile(
   fileSystem: Readable,
@@ -78,7 +80,8 @@ export async function scanBlockFile(
       continue
     }
     const headBytes = header.headerBytes + header.placesBytes
-    await visit({ header, location: { path, at, bytes: header.bytes, headBytes }, salt })
+    const location = { path, at, bytes: header.bytes, headBytes }
+    await visit({ header, location, salt, isCut: at + header.bytes > bytes })
     at += header.bytes
   }
   return { bytes, headerWhole, damaged, tornBytes }
