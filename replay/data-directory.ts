@@ -25,11 +25,22 @@ export async function readDataDirectory(fileSystem: FileSystem, path: string): P
   for (const folder of folders) {
     const inFolder = `${path}/brokers/${folder}`
     // A remote has a folder from its first start on; one without a number is of a directory whose remotes.json is lost.
-    const known = (await fileSystem.list(`${inFolder}/remotes`)).sort()
+    const known = await listFolder(fileSystem, `${inFolder}/remotes`)
+    if (known === undefined) continue
     const remotes = known.map(label => ({ label, bit: bitOf(labels?.indexOf(label) ?? -1) }))
     brokers.push({ name: nameOf(folder), folder: inFolder, remotes })
   }
   return { gatewayId: gatewayId || undefined, remotesDamaged: labels === undefined, brokers }
+}
+
+/** Undefined where something on the way is no folder. */
+async function listFolder(fileSystem: FileSystem, path: string): Promise<string[] | undefined> {
+  try {
+    return (await fileSystem.list(path)).sort()
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOTDIR') throw error
+    return undefined
+  }
 }
 
 function bitOf(number: number): number {

@@ -178,6 +178,13 @@ export class Feed {
     return false
   }
 
+  /** Whether a broker of the remote can be sent to; undefined before any was needed. */
+  get isUp(): boolean | undefined {
+    if (this.#remoteBrokers.size === 0) return undefined
+    for (const broker of this.#remoteBrokers.values()) if (broker.isUp) return true
+    return false
+  }
+
   /** Milliseconds since then; 0 where nothing waits. */
   get lagMs(): number {
     const oldest = this.oldestWaiting

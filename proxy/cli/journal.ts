@@ -63,8 +63,10 @@ export async function journal([action = '', ...argv]: string[]): Promise<number>
     await output.flush()
     return isDamaged ? ExitCode.failed : ExitCode.ok
   } catch (error) {
-    if (!(error instanceof SegmentVersionError || error instanceof SlotVersionError)) throw error
-    throw new FatalError(ExitCode.config, error.message)
+    if (error instanceof SegmentVersionError || error instanceof SlotVersionError)
+      throw new FatalError(ExitCode.config, error.message)
+    if (typeof (error as NodeJS.ErrnoException).syscall !== 'string') throw error
+    throw new FatalError(ExitCode.dataDirectory, `${path} cannot be read: ${(error as Error).message}`)
   }
 }
 
