@@ -250,7 +250,12 @@ export class Journal {
   async checkpoint(writeCursors: () => Promise<void>): Promise<void> {
     const needless = this.#segments.filter(segment => segment.live === 0 && segment !== this.#current)
     await this.sync()
-    await writeCursors()
+    try {
+      await writeCursors()
+    } catch (error) {
+      this.errors++
+      throw error
+    }
     for (const segment of needless) {
       this.#forgetDoubts(segment)
       for (const path of segment.paths) await this.#environment.fileSystem.remove(path)
