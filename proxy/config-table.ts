@@ -63,6 +63,16 @@ export const configTable = {
     fallback: 'append',
     help: 'what an ack waits for: its place written, or synced',
   },
+  journalBodies: {
+    kind: ['spill', 'always'],
+    fallback: 'spill',
+    help: 'always: bodies are on disk before the ack, as they are of topics that the source does not let be read back',
+  },
+  onJournalFull: {
+    kind: ['gap', 'reject'],
+    fallback: 'gap',
+    help: 'when a body has to wait and there is no room: it is read back from the source, or sends are refused',
+  },
   journalMaxBytes: { kind: 'size', fallback: '10GiB', help: 'bytes of the journal on disk, for each source broker' },
   journalMinFreeBytes: { kind: 'size', fallback: '256MiB', help: 'bytes left free on the disk: bodies take no more' },
   journalSpillAfter: { kind: 'duration', fallback: '200ms', help: 'how long a message waits before it goes to disk' },
@@ -70,6 +80,11 @@ export const configTable = {
     kind: 'duration',
     fallback: '1s',
     help: 'how long a write may take before acks go on without it',
+  },
+  journalRetention: {
+    kind: 'duration',
+    fallback: '10min',
+    help: 'for how long it is known what a remote was seen to have, in case it loses its tail',
   },
   journalCompression: { kind: ['none', 'lz4'], fallback: 'none', help: 'compression of bodies on disk' },
   bornTimestampTolerance: {

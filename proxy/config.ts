@@ -25,12 +25,15 @@ export interface Config {
   /** Bytes. */
   readonly bodyMemory: number
   readonly journalAck: 'append' | 'fsync'
+  readonly journalBodies: 'spill' | 'always'
+  readonly onJournalFull: 'gap' | 'reject'
   readonly journalMaxBytes: number
   readonly journalMinFreeBytes: number
   readonly journalCompression: 'none' | 'lz4'
   /** Milliseconds. */
   readonly journalSpillAfter: number
   readonly journalStallTimeout: number
+  readonly journalRetention: number
   readonly bornTimestampTolerance: number
   readonly sendGiveUpTimeout: number
   readonly frameBytesMax: number

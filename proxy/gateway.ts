@@ -67,10 +67,13 @@ export class Gateway {
       topicSync: config.topicSync,
       journal: {
         ack: config.journalAck,
+        bodies: config.journalBodies,
+        onFull: config.onJournalFull,
         maxBytes: config.journalMaxBytes,
         minFreeBytes: config.journalMinFreeBytes,
         spillAfter: config.journalSpillAfter,
         stallTimeout: config.journalStallTimeout,
+        retention: config.journalRetention,
         compress: config.journalCompression === 'lz4',
       },
       remoteBrokerAway: config.remoteBrokerAway,
@@ -258,6 +261,7 @@ export class Gateway {
       pendingBytesMax,
       skipped: (reason, topic) => this.#saySkipped(reason, topic),
       ackHeld: seconds => held.observe(seconds),
+      refused: code => this.metrics.add('refused_requests_total', { code: String(code) }),
       malformed: reason => this.metrics.add('malformed_frames_total', { reason }),
       closed: cause => this.metrics.add('disconnects_total', { cause }),
     }

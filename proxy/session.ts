@@ -15,11 +15,14 @@ import {
   ANSWER_HEADER_BYTES_MAX,
   asTwoWay,
   CodecError,
+  encodeFrame,
+  FLAG_RESPONSE,
   type FrameHead,
   FrameScanner,
   type FrameSink,
   hostBytes,
   isSend,
+  ResponseCode,
   readSendAnswer,
   readSendRequest,
   remarkOf,
@@ -58,11 +61,16 @@ export interface SessionContext extends AcceptanceContext {
   connection: SourceConnection
   frameBytesMax: number
   pendingBytesMax: number
+  /** A request was answered here. */
+  refused(code: number): void
   /** Seconds that answers were held here until the places of the acks among them were written. */
   ackHeld(seconds: number): void
   malformed(reason: string): void
   closed(cause: string): void
 }
+
+/** MQVersion ordinal (common/.../MQVersion.java). */
+const V5_3_0 = 473
 
 export class Session {
   readonly #context: SessionContext
@@ -186,6 +194,7 @@ export class Session {
     if (!isSend(head.code)) return undefined
     const send = readSendRequest(head, new Send())
     if (!this.#context.policy.isTeed(send.topic)) return undefined
+    if (this.#context.broker.isFull) return this.#refuse(head)
     send.frameBytes = head.frameBytes
     send.oneway = head.isOneway
     send.givenUp = this.#givenUp
@@ -196,6 +205,16 @@ export class Session {
     while (this.#pending.has(this.#ownOpaque)) this.#ownOpaque++
     this.#incomingOpaque = this.#ownOpaque++
     return asTwoWay(head, this.#incomingOpaque)
+  }
+
+  /** Answered here: what it brings could not be kept. Clients before 5.3.0 do not retry on 2. */
+  #refuse({ opaque, version, isOneway }: FrameHead): null {
+    if (isOneway) return null
+    const code = version >= V5_3_0 ? ResponseCode.SYSTEM_BUSY : ResponseCode.SERVICE_NOT_AVAILABLE
+    const remark = 'rocketmq-tee: the replay queue is full (journalMaxBytes), and onJournalFull=reject'
+    this.#toClient([encodeFrame({ code, opaque, flag: FLAG_RESPONSE, remark })])
+    this.#context.refused(code)
+    return null
   }
 
   #requestBody(chunk: Buffer, start: number, end: number, last: boolean): void {

@@ -5,7 +5,7 @@
 // Each change is one synchronous step from one term to another, so that no scrape sees it half done. One message of a
 // batch counts 1. Sends whose outcome nobody was told are counted apart.
 
-import type { SkipReason } from './place.ts'
+import { SKIP_REASONS, type SkipReason } from './place.ts'
 
 export type LostCause = 'expired' | 'source' | 'remote' | 'journal' | 'full'
 
@@ -44,6 +44,13 @@ export class Account {
   get acked(): number {
     const { replicated, deadLettered, skipped, lost } = this.totals
     return replicated + deadLettered + sum(skipped) + sum(lost) + this.queued + this.inGap
+  }
+
+  /** Not to be copied, by the number of its reason in the journal. */
+  passedOver(skipReason: number): void {
+    const reason = SKIP_REASONS[skipReason]!
+    if (reason === 'full') this.lostUnseen('full', 1)
+    else this.skipped(reason as SkipReason, 1)
   }
 
   /** Skipped at the ack; `before`: acked before this remote was known. */

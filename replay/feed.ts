@@ -13,8 +13,6 @@ import { type LoadPage, Reader } from './reader.ts'
 import type { Remote } from './remote.ts'
 import { RemoteBroker } from './remote-broker.ts'
 
-/** Milliseconds for which it is known what a remote was seen to have, counted to its last answer. */
-const RETENTION = 600_000
 /** Bytes of known ends of one lane in a slot. */
 const ENDS_BYTES_MAX = 64 * 1024
 
@@ -178,6 +176,13 @@ export class Feed {
     return oldest
   }
 
+  /** Whether what was sent is still to be looked after at some broker of the remote. */
+  get isUnsettled(): boolean {
+    for (const broker of this.#remoteBrokers.values()) if (broker.isUnsettled) return true
+    for (const { tail } of this.#lanes.values()) if (tail.mustLook) return true
+    return false
+  }
+
   /** Milliseconds since then; 0 where nothing waits. */
   get lagMs(): number {
     const oldest = this.oldestWaiting
@@ -207,17 +212,17 @@ export class Feed {
   /** What is done now; `common` is what all feeds of the journal have alike. The returned function writes it. */
   snapshot(
     common: Pick<Slot, 'sequence' | 'nextSegmentId' | 'nextEpoch' | 'topics' | 'epochIds'>,
-    oldestEpoch: number,
+    oldestEra: number,
   ): () => Promise<void> {
     const queues: QueueState[] = [...this.#lanes.values()].map(({ topic, queueId, queue, remoteQueue, tail }) => {
       const lastAnswerAt = remoteQueue && this.#remoteBrokers.get(remoteQueue.broker)?.lastAnswerAt
-      if (lastAnswerAt !== undefined) tail.ends.forgetBefore(lastAnswerAt - RETENTION)
+      if (lastAnswerAt !== undefined) tail.ends.forgetBefore(lastAnswerAt - this.#context.retention)
       return {
         topic,
         queueId,
-        marks: queue.marks(oldestEpoch),
+        marks: queue.marks(oldestEra),
         remote: remoteQueue && { ...remoteQueue },
-        ends: tail.ends.isEmpty ? undefined : tail.ends.encode(ENDS_BYTES_MAX),
+        ends: tail.encode(ENDS_BYTES_MAX),
       }
     })
     const slot = {
@@ -240,10 +245,10 @@ export class Feed {
     }
   }
 
-  /** Lowest epoch of which known ends have places: cursors have to name it. */
-  get oldestKnownEpoch(): number {
+  /** Lowest era of which known ends have places: cursors have to name it. */
+  get oldestKnownEra(): number {
     let oldest = Number.POSITIVE_INFINITY
-    for (const { tail } of this.#lanes.values()) oldest = Math.min(oldest, tail.ends.oldestEpoch)
+    for (const { tail } of this.#lanes.values()) oldest = Math.min(oldest, tail.ends.oldestEra)
     return oldest
   }
 

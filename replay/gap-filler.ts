@@ -39,6 +39,8 @@ export interface GapSource {
   address(): string
   /** All lanes of a broker share what it is asked at a time. */
   turns: Turns
+  /** It does not let us read. */
+  refused(reason: string): void
 }
 
 export class GapFiller {
@@ -148,6 +150,7 @@ export class GapFiller {
       return await pull(cluster, address, topic, queueId, offset)
     } catch (error) {
       if (error instanceof RefusedError && NO_QUEUE.includes(error.code)) return GONE
+      if (error instanceof RefusedError) this.#source.refused(error.message)
       throw error
     }
   }
@@ -170,7 +173,7 @@ export class GapFiller {
       const verdict = bySequence.get(place.sequence)
       if (verdict === undefined || verdict === 'wait') continue
       if (typeof verdict === 'string') lost.push([index, verdict])
-      else if (filled > 0 && this.#memory.isFull) break
+      else if (index > 0 && this.#memory.isFull) break
       else {
         this.#fillIn(index, place, verdict)
         filled++
@@ -195,7 +198,8 @@ export class GapFiller {
         const place = queue.place(index)
         // Another message: its log is asked.
         if (!isTheAcked(place, stored)) continue
-        if (filled > 0 && this.#memory.isFull) break
+        // The head needs it, and nobody else while memory is full.
+        if (index > 0 && this.#memory.isFull) break
         this.#fillIn(index, place, stored)
         filled++
       }

@@ -10,7 +10,7 @@
 //   (counted)                 (folded)                 (folded)
 
 import { type EncodedFold, type Fold, type Foldable, FoldedPlaces } from './folded-places.ts'
-import { PlaceFlag } from './place.ts'
+import { eraOf, PlaceFlag } from './place.ts'
 
 /** A message of ours at the remote. */
 export interface KnownEnd {
@@ -53,6 +53,8 @@ export interface EncodedKnownEnds {
   earlier: number
   /** Places that are unclear again, since a tail was lost. */
   again: EncodedFold[]
+  /** Where the next reading begins, at most. */
+  readFrom?: number
 }
 
 export interface LostTail {
@@ -91,11 +93,11 @@ export class KnownEnds {
     return this.#kept.at(-1)?.end
   }
 
-  /** The lowest ordinal of an epoch of which places are kept. */
-  get oldestEpoch(): number {
+  /** The lowest era of which places are kept. */
+  get oldestEra(): number {
     let oldest = Number.POSITIVE_INFINITY
-    for (const { fold } of this.#again) oldest = Math.min(oldest, fold.epoch)
-    for (const { done } of this.#kept) for (const { epoch } of done.folds) oldest = Math.min(oldest, epoch)
+    for (const { fold } of this.#again) oldest = Math.min(oldest, eraOf(fold.epoch))
+    for (const { done } of this.#kept) for (const { epoch } of done.folds) oldest = Math.min(oldest, eraOf(epoch))
     return oldest
   }
 
@@ -119,15 +121,13 @@ export class KnownEnds {
     }
     kept.end = end
     kept.encoded = undefined
-    for (const place of done) {
-      if ((place.placeFlags & PlaceFlag.AGAIN) === 0) kept.done.add(place)
-      // Of such a place no more is known than of its fold.
-      else
-        kept.done.add(
-          { ...place, placeFlags: place.placeFlags & ~PlaceFlag.AGAIN },
-          this.#isDoneAgain(place)?.fold.proof,
-        )
-    }
+    for (const place of done) this.#add(kept, place)
+  }
+
+  /** A place became done, for it was found at the remote: there, at or below the newest end. */
+  found(place: Foldable, remoteOffset: number): void {
+    const kept = this.#kept.find(({ end }) => end.remoteOffset >= remoteOffset)
+    if (kept !== undefined) this.#add(kept, place)
   }
 
   /** A place that was unclear again is lost, or a dead letter. */
@@ -202,6 +202,14 @@ export class KnownEnds {
       encoded: folds,
     }))
     return known
+  }
+
+  #add(kept: Kept, place: Foldable): void {
+    kept.encoded = undefined
+    if ((place.placeFlags & PlaceFlag.AGAIN) === 0) return kept.done.add(place)
+    // Of such a place no more is known than of its fold.
+    const { fold } = this.#isDoneAgain(place) ?? {}
+    kept.done.add({ ...place, placeFlags: place.placeFlags & ~PlaceFlag.AGAIN }, fold?.proof)
   }
 
   #isDoneAgain({ epoch, queueOffset }: Foldable): Again | undefined {

@@ -51,7 +51,11 @@ export interface LaneContext {
   deadLetters: DeadLetters
   remoteBroker(name: string): RemoteBroker
   bornTimestampTolerance: number
+  /** Milliseconds for which it is known what a remote was seen to have, counted to its last answer. */
+  retention: number
   stamper: Omit<Stamper, 'queueId'>
+  /** The source refused to be read back from. */
+  refused(topic: string, reason: string): void
   /** Makes the lanes' remote queues durable. */
   checkpoint(): Promise<void>
 }
@@ -100,7 +104,14 @@ export class Lane {
     })
     this.#gaps = new GapFiller(
       context.environment.clock,
-      { cluster: context.source, topic, queueId, address: context.sourceAddress, turns: context.turns },
+      {
+        cluster: context.source,
+        topic,
+        queueId,
+        address: context.sourceAddress,
+        turns: context.turns,
+        refused: reason => context.refused(topic, reason),
+      },
       this.queue,
       context.memory,
       context.account,
@@ -302,6 +313,8 @@ export class Lane {
         return this.#inParts(1, messages.length)
       case 'unclear':
         this.tail.isUnclear = true
+        // 'The queue id is illegal' is one.
+        remote.forgetRoute(this.topic)
         return this.#unclearAnswer(messages, remote.stored.get(target.broker) ?? 0, refusal)
       case 'again':
         throw new WaitError('the remote does not take it now', refusal)
@@ -352,6 +365,7 @@ export class Lane {
       this.tail.doubt(first)
       return
     }
+    this.tail.stored(first + messages.length - 1)
     for (let left = messages.length; left > 0; left--) account.replicated(this.queue.done(0))
     this.#fewerInParts(messages.length)
     target.end = first + messages.length

@@ -12,6 +12,8 @@ export interface AckedMessage extends Place, Body, Releasable {
   backlog: Backlog | undefined
   /** Whether its body is kept in memory. */
   kept: boolean
+  /** Whether it cannot be had from the source again: the journal has its body, too. */
+  journaled: boolean
 }
 
 export class Message implements AckedMessage {
@@ -38,6 +40,7 @@ export class Message implements AckedMessage {
   released = false
   backlog: Backlog | undefined = undefined
   kept = false
+  journaled = false
 
   constructor(flag: number, sysFlag: number, properties: Buffer, payload: Buffer) {
     this.flag = flag

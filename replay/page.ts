@@ -48,6 +48,8 @@ export interface BlockLocation {
   path: string
   at: number
   bytes: number
+  /** Of its header and places, in front of its bodies. */
+  headBytes: number
 }
 
 export class Page implements PageSummary {
@@ -73,6 +75,8 @@ export class Page implements PageSummary {
   block: BlockLocation | undefined
   /** The block is synced: the journal need not know these places any more. */
   folded = false
+  /** Whether some bodies cannot be had from the source again: they leave memory only when the block is synced. */
+  keeps = false
   /** Readers that have not passed it. */
   readers = 0
   /** Readers that work on it: its places stay in memory. */

@@ -54,6 +54,11 @@ export class Readable {
     return topic.reason === ''
   }
 
+  /** Whether it is known that it may not. */
+  isRefused(name: string): boolean {
+    return (this.#topics.get(name)?.reason ?? '') !== ''
+  }
+
   /** Reading it back was refused: that holds until it is asked again, which is at once. */
   refused(name: string, reason: string): void {
     const topic = this.#topics.get(name)

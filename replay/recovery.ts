@@ -13,7 +13,7 @@ import type { Feed } from './feed.ts'
 import type { RecoveredSegment } from './journal.ts'
 import type { Message } from './message.ts'
 import { Page } from './page.ts'
-import { ALL_REMOTES, type Place, SKIP_REASONS, type SkipReason } from './place.ts'
+import { ALL_REMOTES, eraOf, type Place } from './place.ts'
 import { parseSegmentName, readSegment } from './segment.ts'
 import { type BlockFile, parseBlockFileName, readBlockPlaces, type ScannedBlock, scanBlockFile } from './spill.ts'
 
@@ -127,13 +127,13 @@ export class Recovery {
 
   async #readHeaders(name: string, salt: number, blocks: FoundBlock[]): Promise<void> {
     const path = `${this.#folder}/${name}`
-    const file: BlockFile = { path, bytes: 0, pages: 0, epoch: Number.POSITIVE_INFINITY }
+    const file: BlockFile = { path, bytes: 0, pages: 0, era: Number.POSITIVE_INFINITY }
     this.#files.push(file)
     await this.#environment.fileSystem.sync(path)
     const { bytes, damagedBytes } = await scanBlockFile(this.#environment, path, salt, scanned => {
       this.#high = Math.max(this.#high, scanned.header.maxSequence)
       this.#epochIds.set(scanned.header.epoch, scanned.header.epochId)
-      file.epoch = Math.min(file.epoch, scanned.header.epoch)
+      file.era = Math.min(file.era, eraOf(scanned.header.epoch))
       blocks.push({ ...scanned, file })
     })
     file.bytes = bytes
@@ -166,14 +166,14 @@ export class Recovery {
       firstSequence: -1,
       lastSequence: -1,
       live: 0,
-      epoch: 0,
+      era: 0,
     }
     const read = readSegment(bytes, salt, {
       topic: () => {},
       epoch: () => {},
       place: (topicNumber, queueId, place, body) => {
-        if (segment.firstSequence < 0) segment.epoch = place.epoch
-        segment.epoch = Math.min(segment.epoch, place.epoch)
+        if (segment.firstSequence < 0) segment.era = eraOf(place.epoch)
+        segment.era = Math.min(segment.era, eraOf(place.epoch))
         // What was written anew after a failure may stand behind higher ones.
         segment.firstSequence =
           segment.firstSequence < 0 ? place.sequence : Math.min(segment.firstSequence, place.sequence)
@@ -229,9 +229,8 @@ export class Recovery {
   }
 
   #countSkipped(place: Place): void {
-    const reason = SKIP_REASONS[place.skipReason] as SkipReason
     for (const feed of this.#feeds)
-      if (feed.isSkipped(place) && feed.isBehindSlot(place.sequence)) feed.account.skipped(reason, 1)
+      if (feed.isSkipped(place) && feed.isBehindSlot(place.sequence)) feed.account.passedOver(place.skipReason)
   }
 
   /** Returns for each feed how many places that its cursor covers wait. */
@@ -244,7 +243,7 @@ export class Recovery {
       for (const [queueId, { blocks, leftovers }] of queues) {
         const backlog = this.#backlog(topic, queueId)
         blocks.sort((a, b) => orderOf(a.header, b.header))
-        leftovers.sort(({ place: a }, { place: b }) => a.epoch - b.epoch || a.queueOffset - b.queueOffset)
+        leftovers.sort(({ place: a }, { place: b }) => eraOf(a.epoch) - eraOf(b.epoch) || a.queueOffset - b.queueOffset)
         let next = 0
         for (const block of blocks) {
           // A page may have gone to disk before one that stands before it.
@@ -322,7 +321,7 @@ export class Recovery {
           feed.lane(backlog).queue.expectLate(place.epoch, place.queueOffset)
       }
     }
-    backlog.push(place, body)
+    backlog.push(place, body, body !== undefined)
   }
 
   #isLate(feed: Feed, topic: string, queueId: number, place: Place): boolean {
@@ -371,11 +370,12 @@ class Bits {
 
 /** In the order of release, nearly: what came late went behind higher offsets. */
 function orderOf(a: ScannedBlock['header'], b: ScannedBlock['header']): number {
-  return a.epoch - b.epoch || a.maxOffset - b.maxOffset || a.minSequence - b.minSequence
+  return eraOf(a.epoch) - eraOf(b.epoch) || a.maxOffset - b.maxOffset || a.minSequence - b.minSequence
 }
 
 function isBefore({ epoch, queueOffset }: Place, header: ScannedBlock['header']): boolean {
-  return epoch < header.epoch || (epoch === header.epoch && queueOffset < header.maxOffset)
+  const eras = eraOf(epoch) - eraOf(header.epoch)
+  return eras < 0 || (eras === 0 && queueOffset < header.maxOffset)
 }
 
 /** Whether a feed has to do all messages of a page, none, or it takes a look at each to tell. */

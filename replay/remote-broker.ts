@@ -110,6 +110,11 @@ export class RemoteBroker {
     return this.#settled !== undefined
   }
 
+  /** Something was sent there, and whether it still stands there is not known until the broker is settled. */
+  get isUnsettled(): boolean {
+    return this.#owed && this.#settled === undefined
+  }
+
   /** When it last answered, for the age of what is kept about it. */
   get lastAnswerAt(): number | undefined {
     return this.#lastAnswerAt

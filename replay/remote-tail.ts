@@ -14,7 +14,7 @@ import { type Place, PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
 import { maxOffset } from './reading.ts'
 import type { RemoteBroker, Settled } from './remote-broker.ts'
-import { arrived, newestThatStands, type Origin, placeKey, proofOf, traceKey } from './settle.ts'
+import { type Arrived, arrived, newestThatStands, type Origin, placeKey, proofOf, traceKey } from './settle.ts'
 import { StoppedError } from './stopped-error.ts'
 
 export interface TailContext {
@@ -49,13 +49,18 @@ export class RemoteTail {
   #settling = 0
   /** Whether the tail may be lost, though the link lives. */
   #isInDoubt = false
-  /** Reading begins where something was last answered, at most. */
+  /**
+   * Reading begins there at most: where something was last answered, or where the last reading began, as long as what it found
+   * is not passed. A known end that is newer says nothing of that.
+   */
   #readFrom = Number.POSITIVE_INFINITY
   /** Unclear since a tail was lost, and not among the places yet: their source has to prove them first. */
   #toProve: Fold[] = []
   readonly #proofs = new Map<Fold, 'fits' | LostCause>()
-  /** What was found at the remote; the lane may have more of it behind what is in memory now, up to an index. */
-  #arrived: { places: Set<string>; unstamped: Map<string, number[]>; until: number } | undefined
+  /** Indexes in the backlog of what was found behind what was not: out of order, if that is sent. */
+  #ahead: number[] = []
+  /** What was found at the remote, and how far that goes. The lane may have more of it behind what is in memory now, up to an index. */
+  #arrived: (Pick<Arrived, 'places' | 'unstamped'> & { until: number; highest: number }) | undefined
   /** Numbers for places that the journal does not have to know any more: below all of its own. */
   #againSequence = -1
 
@@ -71,8 +76,17 @@ export class RemoteTail {
   restore(encoded: EncodedKnownEnds): number {
     this.ends = KnownEnds.decode(encoded)
     const { again } = this.ends
+    if (encoded.readFrom !== undefined) this.#readFrom = encoded.readFrom
     this.#toProve = [...again.folds]
     return again.count
+  }
+
+  /** For a slot of the cursor: undefined where nothing is known. */
+  encode(bytesMax: number): EncodedKnownEnds | undefined {
+    const isPending = this.#readFrom < Number.POSITIVE_INFINITY
+    if (this.ends.isEmpty && !isPending) return undefined
+    const encoded = this.ends.encode(bytesMax)
+    return isPending ? { ...encoded, readFrom: this.#readFrom } : encoded
   }
 
   lookAgain(): void {
@@ -83,13 +97,15 @@ export class RemoteTail {
   doubt(offset: number | undefined): void {
     this.isUnclear = true
     this.#isInDoubt = true
-    this.#readFrom = offset ?? Number.POSITIVE_INFINITY
+    this.#readFrom = Math.min(this.#readFrom, offset ?? Number.POSITIVE_INFINITY)
   }
 
   /** The lane goes to another queue. */
   leave(): void {
     this.ends.forgetAll()
     this.isUnclear = false
+    this.#arrived = undefined
+    this.#readFrom = Number.POSITIVE_INFINITY
     this.#settling = 0
   }
 
@@ -100,8 +116,9 @@ export class RemoteTail {
     if (!isAnew && (this.isUnclear || this.#isInDoubt)) await broker.readable()
     if ((isAnew && (this.isUnclear || !this.ends.isEmpty)) || this.#isInDoubt)
       await this.#lookAfterTail(settled.address, target)
-    if (this.#toProve.length > 0) await this.#prove()
-    const found = this.isUnclear ? await this.#findOut(settled.address, target) : 0
+    const there = this.isUnclear ? await this.#read(settled.address, target) : undefined
+    if (this.#toProve.length > 0) await this.#prove(there)
+    const found = there === undefined ? 0 : await this.#findOut(there, target)
     this.#settling = settled.number
     this.#isInDoubt = false
     this.mustLook = false
@@ -119,8 +136,6 @@ export class RemoteTail {
     // How far it was read proves nothing of a queue that may have been cut off before, and filled again.
     if (ends.length > 0) target.end = stands < 0 ? 0 : ends[stands]!.remoteOffset + 1
     else if ((await maxOffset(remote.cluster, address, topic, target.queueId)) < target.end) target.end = 0
-    target.end = Math.min(target.end, this.#readFrom)
-    this.#readFrom = Number.POSITIVE_INFINITY
     if (stands === ends.length - 1) return
     const gone = ends[stands + 1]!.remoteOffset + 1 - there.maxOffset
     const { places, first, unknown } = this.ends.tailLostAfter(stands)
@@ -137,25 +152,42 @@ export class RemoteTail {
     )
   }
 
-  /** Places that are unclear again go first, in the order in which they were sent; what their source has lost, too, is lost. */
-  async #prove(): Promise<void> {
+  /**
+   * Places that are unclear again go first, in the order in which they were sent. What the source cannot be proven to have any
+   * more is lost, where the remote has not got it either.
+   */
+  async #prove(there: Arrived | undefined): Promise<void> {
     const { source, sourceAddress } = this.#context
     for (const fold of this.#toProve) {
       if (this.#proofs.has(fold)) continue
       this.#proofs.set(fold, await proofOf(source, sourceAddress(), this.#topic, this.#queueId, fold))
       if (this.#lane.isStopped()) throw new StoppedError('the gateway stops')
     }
-    const fitting = this.#toProve.filter(fold => this.#proofs.get(fold) === 'fits')
+    const left: Fold[] = []
     for (const fold of this.#toProve) {
       const proof = this.#proofs.get(fold)!
-      if (proof !== 'fits') for (const place of this.#placesOf([fold])) this.#lane.lost(place, proof)
+      const lost = new Set<number>()
+      if (proof !== 'fits')
+        for (const place of this.#placesOf([fold]))
+          if (!this.#isThere(there, place)) {
+            lost.add(place.queueOffset)
+            this.#lane.lost(place, proof)
+          }
+      const rest = fold.without(lost)
+      if (rest !== undefined) left.push(rest)
     }
     this.#queue.prepend(
-      this.#placesOf(fitting),
-      fitting.reduce((count, fold) => count + fold.count, 0),
+      this.#placesOf(left),
+      left.reduce((count, fold) => count + fold.count, 0),
     )
     this.#toProve = []
     this.#proofs.clear()
+  }
+
+  #isThere(there: Arrived | undefined, { epoch, queueOffset, bornTimestamp, hash }: Place): boolean {
+    if (there === undefined) return false
+    const epochId = this.#context.stamper.epochId(epoch)
+    return there.places.has(placeKey(epochId, queueOffset)) || there.unstamped.has(traceKey(bornTimestamp, hash))
   }
 
   *#placesOf(folds: readonly Fold[]): Generator<Place, undefined> {
@@ -186,20 +218,19 @@ export class RemoteTail {
     return { gateway: stamper.gateway, broker: sourceBroker, queueId: this.#queueId }
   }
 
-  async #findOut(address: string, target: RemoteQueue): Promise<number> {
-    const { environment, remote } = this.#context
-    const { places, unstamped, end, newest } = await arrived(
-      remote.cluster,
-      address,
-      this.#topic,
-      target.queueId,
-      target.end,
-      this.#origin,
-      this.#lane.isStopped,
-    )
+  #read(address: string, target: RemoteQueue): Promise<Arrived> {
+    const { cluster } = this.#context.remote
+    const { isStopped } = this.#lane
+    target.end = Math.min(target.end, this.#readFrom)
+    return arrived(cluster, address, this.#topic, target.queueId, target.end, this.#origin, isStopped)
+  }
+
+  async #findOut({ places, unstamped, end, newest }: Arrived, target: RemoteQueue): Promise<number> {
+    const { environment } = this.#context
     await this.#queue.load()
     if (newest !== undefined) this.ends.note({ ...newest, at: environment.clock.now() }, [])
-    this.#arrived = { places, unstamped, until: this.#queue.backlog.end }
+    this.#readFrom = target.end
+    this.#arrived = { places, unstamped, until: this.#queue.backlog.end, highest: -1 }
     const found = this.passArrived()
     this.isUnclear = false
     target.end = end
@@ -210,35 +241,59 @@ export class RemoteTail {
     return found
   }
 
+  /** The head is stored at the remote: what was found behind it comes before it there. */
+  stored(remoteOffset: number): void {
+    const { totals } = this.#context.account
+    if (this.#ahead.length > 0) {
+      const head = this.#queue.headIndex
+      totals.reordered += this.#ahead.filter(index => index > head).length
+      this.#ahead = []
+    }
+    if (this.#arrived !== undefined) this.#arrived.highest = Math.max(this.#arrived.highest, remoteOffset)
+  }
+
   /** What was found at the remote of what is in memory now is done. Returns how many messages. */
   passArrived(): number {
     if (this.#arrived === undefined) return 0
     const { environment, account, stamper } = this.#context
     const { places, unstamped, until } = this.#arrived
     const found: number[] = []
-    const done: Place[] = []
+    const done: [place: Place, remoteOffset: number][] = []
+    let isMissing = false
     let { newest } = this.ends
     for (let index = 0; index < this.#queue.span; index++) {
       if (this.#queue.isDone(index)) continue
       const place = this.#queue.place(index)
       const { epoch, queueOffset, bornTimestamp, hash } = place
       const epochId = stamper.epochId(epoch)
-      if (!places.has(placeKey(epochId, queueOffset))) {
+      let remoteOffset = places.get(placeKey(epochId, queueOffset))
+      if (remoteOffset === undefined) {
         const trace = traceKey(bornTimestamp, hash)
-        const remoteOffset = unstamped.get(trace)?.shift()
-        if (remoteOffset === undefined) continue
+        remoteOffset = unstamped.get(trace)?.shift()
+        if (remoteOffset === undefined) {
+          isMissing = true
+          continue
+        }
         if (newest === undefined || newest.remoteOffset < remoteOffset)
           newest = { remoteOffset, epochId, queueOffset, trace, at: environment.clock.now() }
         account.totals.unstamped++
         place.placeFlags |= PlaceFlag.UNSTAMPED
       }
       found.push(index)
-      done.push(place)
+      done.push([place, remoteOffset])
+      // What goes before it stands behind it, or will: the remote had lost that, or it was late.
+      if (remoteOffset < this.#arrived.highest) account.totals.reordered++
+      else if (isMissing) this.#ahead.push(this.#queue.headIndex + index)
+      this.#arrived.highest = Math.max(this.#arrived.highest, remoteOffset)
     }
     // From the last on: what is done at the head moves the indexes.
     for (const index of found.toReversed()) account.replicated(this.#queue.done(index))
-    if (newest !== undefined && done.length > 0) this.ends.note(newest, done)
-    if (this.#queue.headIndex >= until) this.#arrived = undefined
+    if (newest !== undefined && newest !== this.ends.newest) this.ends.note(newest, [])
+    for (const [place, remoteOffset] of done) this.ends.found(place, remoteOffset)
+    if (this.#queue.headIndex >= until) {
+      this.#arrived = undefined
+      this.#readFrom = Number.POSITIVE_INFINITY
+    }
     return found.length
   }
 }

@@ -46,6 +46,7 @@ export class Send extends SendRequest implements Outstanding, Traced, AckedMessa
   released = false
   backlog: Backlog | undefined = undefined
   kept = false
+  journaled = false
 
   /** A piece of its body, in the order in which they come. */
   addPayload(chunk: Buffer, start: number, end: number): void {

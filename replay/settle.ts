@@ -37,8 +37,8 @@ export function placeKey(epochId: string, queueOffset: number): string {
 }
 
 export interface Arrived {
-  /** Places of the origin. */
-  places: Set<string>
+  /** Places of the origin, and where they stand. */
+  places: Map<string, number>
   /** Messages without any stamp and without room for one, as `traceKey` has them, and where they stand. */
   unstamped: Map<string, number[]>
   /** Where the reading ended. */
@@ -62,7 +62,7 @@ export async function arrived(
   origin: Origin,
   isStopped: () => boolean,
 ): Promise<Arrived> {
-  const places = new Set<string>()
+  const places = new Map<string, number>()
   const unstamped = new Map<string, number[]>()
   let newest: Arrived['newest']
   let end = from
@@ -75,7 +75,7 @@ export async function arrived(
     for (const message of messages.flatMap(unpacked)) {
       const stamp = stampOf(message)
       if (stamp !== undefined && isFrom(stamp, origin)) {
-        places.add(placeKey(stamp.epoch, stamp.queueOffset))
+        places.set(placeKey(stamp.epoch, stamp.queueOffset), message.queueOffset)
         const { epoch: epochId, queueOffset } = stamp
         newest = { remoteOffset: message.queueOffset, epochId, queueOffset, trace: '' }
       } else

@@ -4,7 +4,7 @@
 // answer holds back later ones of its queue until `sendGiveUpTimeout`, whether its connection lives or not.
 
 import { Backlog } from './backlog.ts'
-import { type BodyMemory, dropBody } from './body.ts'
+import { type BodyMemory, dropBody, payloadLength } from './body.ts'
 import type { Cluster } from './cluster.ts'
 import { Confirmation } from './confirmation.ts'
 import type { Slot } from './cursor.ts'
@@ -14,8 +14,9 @@ import { Feed } from './feed.ts'
 import { Journal } from './journal.ts'
 import type { AckedMessage } from './message.ts'
 import { Pace, QUESTIONS_MOST } from './pace.ts'
-import type { Page } from './page.ts'
-import { ALL_REMOTES, SKIP_REASONS, type SkipReason } from './place.ts'
+import { PAGE_BYTES, type Page } from './page.ts'
+import { ALL_REMOTES, eraOf, type Place, SKIP_REASONS } from './place.ts'
+import { Readable } from './readable.ts'
 import { Recovery } from './recovery.ts'
 import { Release } from './release.ts'
 import type { Remote } from './remote.ts'
@@ -33,10 +34,16 @@ const GIVE_UP_INTERVAL = 1_000
 const PLACES_SEGMENT_BYTES = 16 * 1024 * 1024
 const BODIES_FILE_BYTES = 64 * 1024 * 1024
 const SEGMENT_SHARE = 1 / 8
+/** After the journal was full, this share of it must be free before sends are taken again. */
+const FREE_AGAIN = 0.1
 /** With more segments of places than this, the oldest is made needless: its places go into blocks. */
 const PLACES_SEGMENTS = 2
 
 export interface JournalSettings {
+  /** `always`: bodies are journaled before the ack, as they are of topics that may not be read back from the source. */
+  bodies: 'spill' | 'always'
+  /** What becomes of sends when a body has to wait and there is no room: it is a gap, or they are refused. */
+  onFull: 'gap' | 'reject'
   ack: 'append' | 'fsync'
   /** Bytes on disk for this broker. */
   maxBytes: number
@@ -45,6 +52,7 @@ export interface JournalSettings {
   /** Milliseconds. */
   spillAfter: number
   stallTimeout: number
+  retention: number
   compress: boolean
 }
 
@@ -83,6 +91,8 @@ export class SourceBroker {
   readonly #release: Release<AckedMessage>
   readonly #unresolved: Unresolved
   readonly #retention: Retention
+  /** Which topics may be read back from the source. */
+  readonly readable: Readable
   readonly #pace = new Pace()
   readonly #turns = new Turns(QUESTIONS_MOST)
   /** The send whose ack is waited for with a watch in hand, and since when. */
@@ -99,6 +109,7 @@ export class SourceBroker {
   /** Batches whose places are being written, the oldest first. */
   readonly #undelivered: Batch[] = []
   #freeBytes = Number.POSITIVE_INFINITY
+  #wasFull = false
   #checkpointing: Promise<void> | undefined
   #checkpointAgain: Promise<void> | undefined
   #cancelTimer: (() => void) | undefined
@@ -138,7 +149,6 @@ export class SourceBroker {
       },
       memory,
     )
-    this.journal.isDiskBusy = () => this.spill.isBusy
     this.journal.onFlush = () => this.#flushed()
     this.#release = new Release((message, late) => this.#released(message, late))
     const shared = {
@@ -150,6 +160,7 @@ export class SourceBroker {
       turns: this.#turns,
       memory,
       bornTimestampTolerance: options.bornTimestampTolerance,
+      retention: journal.retention,
       stamper: {
         group: options.group,
         gateway: gatewayId,
@@ -157,11 +168,13 @@ export class SourceBroker {
         broker: name,
         epochId: (epoch: number) => this.journal.epochIds.get(epoch) ?? '',
       },
+      refused: (topic: string, reason: string) => this.readable.refused(topic, reason),
       checkpoint: () => this.checkpoint(),
     }
     const load = (page: Page, backlog: Backlog) => this.spill.load(page, backlog)
     this.feeds = remotes.map(remote => new Feed(environment, folder, remote, shared, load))
     const { clock, log } = environment
+    this.readable = new Readable({ clock, log, source, broker: name, address: () => this.address })
     this.#retention = new Retention({
       clock,
       log,
@@ -211,7 +224,8 @@ export class SourceBroker {
       nextSegmentId: Math.max(recovered.nextSegmentId, ...slots.map(slot => slot.nextSegmentId)),
     })
     this.#batch = newBatch(this.journal.sequence)
-    const last = Math.max(0, ...recovered.epochIds.keys(), ...slots.map(slot => slot.nextEpoch - 1))
+    const eras = [...recovered.epochIds.keys()].map(eraOf)
+    const last = Math.max(0, ...eras, ...slots.map(slot => slot.nextEpoch - 1))
     this.#epochs = new Epochs(
       this.#address,
       { ordinal: last + 1, id: randomId(6) },
@@ -302,11 +316,48 @@ export class SourceBroker {
     // The offsets of one that is delayed, or half of a transaction, are those of a system topic.
     message.epoch = isSkipped ? this.epoch : this.#epochs.acked(send, queueId, message).ordinal
     message.backlog = this.#backlog(topic, queueId)
-    this.journal.append(topic, queueId, message)
-    message.kept = !isSkipped && this.#memory.keep(message)
+    message.journaled = !isSkipped && this.#mustJournal(topic, queueId, message)
+    if (message.journaled && !this.#hasRoomFor(topic, message)) this.#keepsNoBody(topic, queueId, message)
+    this.journal.append(topic, queueId, message, message.journaled ? message : undefined)
+    if (message.journaled) this.#memory.keepAnyway(message)
+    message.kept = message.journaled || (message.skipMask !== ALL_REMOTES && this.#memory.keep(message))
     if (!message.kept) dropBody(message)
     if (this.#memory.used > this.#memory.limit / 2) this.spill.pressed()
     this.#batch.messages.push(message)
+  }
+
+  /** Whether sends are to be refused: what they bring could not be kept. */
+  get isFull(): boolean {
+    if (this.options.journal.onFull === 'gap') return false
+    const { limit, used } = this.#memory
+    // Once full, until there is room again.
+    if (used > limit * (this.#wasFull ? 1 - FREE_AGAIN : 1) && !this.#hasRoom(PAGE_BYTES)) this.#wasFull = true
+    else if (this.#hasRoom(this.options.journal.maxBytes * FREE_AGAIN)) this.#wasFull = false
+    return this.#wasFull
+  }
+
+  #mustJournal(topic: string, queueId: number, { queueOffset }: Place): boolean {
+    // Asked in any case: when there is no room it has to be known.
+    const mayReadBack = this.readable.mayReadBack(topic, queueId, queueOffset)
+    return this.options.journal.bodies === 'always' || !mayReadBack
+  }
+
+  /** What surely cannot be had again may exceed the memory for as long as it takes to go to disk. */
+  #hasRoomFor(topic: string, message: AckedMessage): boolean {
+    if (!this.#memory.isFull) return true
+    return this.readable.isRefused(topic) && !this.spill.failed && this.#hasRoom(payloadLength(message))
+  }
+
+  /** It can be kept nowhere: it is a gap, unless it is known that the source does not let it be read back. */
+  #keepsNoBody(topic: string, queueId: number, message: AckedMessage): void {
+    message.journaled = false
+    if (!this.readable.isRefused(topic)) return
+    message.skipReason = SKIP_REASONS.indexOf('full')
+    message.skipMask = ALL_REMOTES
+    this.#environment.log.error(
+      { topic, queueId, queueOffset: message.queueOffset, cause: 'full' },
+      'message lost: it may not be read back from the source, and neither memory nor disk has room for it',
+    )
   }
 
   /** All messages of a send are acked; they are in this queue. */
@@ -356,6 +407,7 @@ export class SourceBroker {
     this.#confirmation.close()
     this.#unresolved.close()
     this.#retention.close()
+    this.readable.close()
     this.#release.giveUp(Number.POSITIVE_INFINITY, () => {})
     await Promise.all(this.feeds.map(feed => feed.stop()))
     await this.spill.close()
@@ -405,13 +457,13 @@ export class SourceBroker {
   #count({ skipMask, skipReason, kept }: AckedMessage): void {
     for (const { account, remote } of this.feeds) {
       if ((skipMask & remote.bit) === 0) account.accepted(kept)
-      else account.skipped(SKIP_REASONS[skipReason] as SkipReason, 1)
+      else account.passedOver(skipReason)
     }
   }
 
   #released(message: AckedMessage, late: boolean): void {
     if (late) for (const { account } of this.feeds) account.totals.reordered++
-    message.backlog!.push(message, message.kept ? message : undefined)
+    message.backlog!.push(message, message.kept ? message : undefined, message.journaled)
   }
 
   /** `marks`: how many sends had been forwarded at the last looks, the oldest first. */
@@ -497,20 +549,21 @@ export class SourceBroker {
       topics: this.journal.topics,
       epochIds: [...this.journal.epochIds],
     }
-    const oldestEpoch = this.#oldestEpoch()
-    const writes = this.feeds.map(feed => feed.snapshot(common, oldestEpoch))
+    const oldestEra = this.#oldestEra()
+    const writes = this.feeds.map(feed => feed.snapshot(common, oldestEra))
     const needless = this.spill.needless()
     await this.journal.checkpoint(async () => {
       await Promise.all(writes.map(write => write()))
     })
     await this.spill.remove(needless)
-    const oldestNamed = Math.min(oldestEpoch, ...this.feeds.map(feed => feed.oldestKnownEpoch))
-    for (const epoch of this.journal.epochIds.keys()) if (epoch < oldestNamed) this.journal.epochIds.delete(epoch)
+    const oldestNamed = Math.min(oldestEra, ...this.feeds.map(feed => feed.oldestKnownEra))
+    for (const epoch of this.journal.epochIds.keys())
+      if (eraOf(epoch) < oldestNamed) this.journal.epochIds.delete(epoch)
   }
 
-  /** Of the epochs of which anything is on disk: cursors have to say what of it is done. */
-  #oldestEpoch(): number {
-    return Math.min(this.epoch, this.journal.oldestEpoch ?? this.epoch, this.spill.oldestEpoch)
+  /** Of the eras of which anything is on disk: cursors have to say what of it is done. */
+  #oldestEra(): number {
+    return Math.min(this.epoch, this.journal.oldestEra ?? this.epoch, this.spill.oldestEra)
   }
 
   #scheduleCheckpoint(): void {

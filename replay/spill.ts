@@ -23,6 +23,7 @@ import type { Body, BodyMemory } from './body.ts'
 import type { Environment } from './environment.ts'
 import type { AppendFile } from './file-system.ts'
 import type { BlockLocation, Page } from './page.ts'
+import { eraOf } from './place.ts'
 import { encodeHeader, isWholeHeader, SEGMENT_HEADER_BYTES } from './segment.ts'
 
 const MAGIC = 'TEEBODYS'
@@ -35,10 +36,16 @@ const LOOK_INTERVAL = 20
 const RETRY_DELAY = 1_000
 /** Milliseconds from a write to its sync, at most. */
 const SYNC_DELAY = 200
+/** Milliseconds after which an operation of the disk is said to hang. */
+const HANGS_AFTER = 5_000
 /** From this share of body memory on, pages are written before their time. */
 const PRESSURE = 0.5
-/** A block that could not be read so often is taken for damaged. */
-const READ_TRIES = 3
+/**
+ * Milliseconds for which a block that the disk does not let be read is tried again: then its bodies are given up, for the
+ * source has them; and its places much later, for they are nowhere else.
+ */
+const BODIES_UNREADABLE_MOST = 10_000
+const PLACES_UNREADABLE_MOST = 600_000
 
 export interface SpillOptions {
   /** A file is ended when it is longer than this. */
@@ -60,8 +67,8 @@ export interface BlockFile {
   bytes: number
   /** Pages in it that somebody needs. */
   pages: number
-  /** Lowest epoch of its blocks. */
-  epoch: number
+  /** Lowest era of its blocks. */
+  era: number
 }
 
 interface OpenFile extends BlockFile {
@@ -96,7 +103,8 @@ export class Spill {
   #file: OpenFile | undefined
   readonly #sealed: [Page, Backlog][] = []
   readonly #loading = new Map<Page, Promise<'loaded' | 'damaged'>>()
-  readonly #failedReads = new Map<Page, number>()
+  /** Since when they could not be read. */
+  readonly #unreadable = new Map<Page, number>()
   #running: Promise<void> | undefined
   #syncing: Promise<void> | undefined
   #syncDueAt = 0
@@ -114,10 +122,6 @@ export class Spill {
     this.#memory = memory
   }
 
-  get isBusy(): boolean {
-    return this.#running !== undefined
-  }
-
   get failed(): boolean {
     return this.#failed
   }
@@ -128,10 +132,10 @@ export class Spill {
     return { bytes, files: this.#files.size }
   }
 
-  /** Lowest epoch of which there is a block. */
-  get oldestEpoch(): number {
+  /** Lowest era of which there is a block. */
+  get oldestEra(): number {
     let oldest = Number.POSITIVE_INFINITY
-    for (const { epoch } of this.#files.values()) oldest = Math.min(oldest, epoch)
+    for (const { era } of this.#files.values()) oldest = Math.min(oldest, era)
     return oldest
   }
 
@@ -149,7 +153,7 @@ export class Spill {
 
   /** Nobody needs this page any more. */
   passed(page: Page): void {
-    this.#failedReads.delete(page)
+    this.#unreadable.delete(page)
     const file = page.block && this.#files.get(page.block.path)
     if (file !== undefined) file.pages--
   }
@@ -183,7 +187,8 @@ export class Spill {
     this.#closed = true
     this.#cancelLook?.()
     await this.#running
-    await this.#sync()
+    await this.#syncing
+    if (this.#file !== undefined) await this.#syncAll(this.#file)
     await this.#file?.file.close().catch(() => {})
     if (this.#file !== undefined && this.#file.pages === 0) await this.remove([this.#file])
   }
@@ -251,6 +256,8 @@ export class Spill {
       if (page.readers === 0 || page.block !== undefined) continue
       const old = page.firstAckedAt <= before && page.pins === 0
       if (!old && !pressed && page.minSequence > this.#forcedTo) kept.push(entry)
+      // What cannot be had again stays in memory, and in the journal, until there is room.
+      else if (page.keeps && !this.#options.hasRoom(page.bodyBytes)) kept.push(entry)
       else {
         due.push(entry)
         bytes += page.bodyBytes + page.count * 16
@@ -279,25 +286,27 @@ export class Spill {
         const messages = messagesOf(page, this.#options.hasRoom(page.bodyBytes))
         const block = this.#encode(page, backlog, messages, open.salt)
         const withBody = messages.map(({ body }) => body !== undefined)
-        written.push({ page, backlog, location: { path: open.path, at, bytes: block.length }, withBody })
+        const { headerBytes, placesBytes } = decodeBlockHeader(block, open.salt)!
+        const location = { path: open.path, at, bytes: block.length, headBytes: headerBytes + placesBytes }
+        written.push({ page, backlog, location, withBody })
         blocks.push(block)
         at += block.length
       }
       // Counted before: where the write fails nothing is known of the file's end, and it is left behind.
       open.bytes = at
       const bytes = blocks.length === 1 ? blocks[0]! : Buffer.concat(blocks)
-      await open.file.write(bytes)
+      await this.#watched('write', open.file.append(bytes))
       if (this.#file !== open) throw new Error(`${open.path} was left while a block was written to it`)
       if (open.unsynced.length === 0) this.#syncDueAt = clock.now() + SYNC_DELAY
       open.unsyncedBytes += bytes.length
       for (const { page, backlog, location, withBody } of written) {
-        open.epoch = Math.min(open.epoch, page.epoch)
+        open.era = Math.min(open.era, eraOf(page.epoch))
         if (page.readers === 0) continue
         page.wasStored(location, withBody)
         this.spilled += page.withBody
         open.pages++
         open.unsynced.push([page, backlog])
-        if (page.pins === 0 || this.#memory.isFull) backlog.dropBodies(page)
+        if (!page.keeps && (page.pins === 0 || this.#memory.isFull)) backlog.dropBodies(page)
       }
     } catch (error) {
       this.#fail('write', error as Error)
@@ -326,13 +335,13 @@ export class Spill {
       salt,
       bytes: SEGMENT_HEADER_BYTES,
       pages: 0,
-      epoch: Number.POSITIVE_INFINITY,
+      era: Number.POSITIVE_INFINITY,
       unsynced: [],
       unsyncedBytes: 0,
     }
     this.#files.set(path, open)
     this.#file = open
-    await file.write(encodeHeader(MAGIC, VERSION, id, salt))
+    await file.append(encodeHeader(MAGIC, VERSION, id, salt))
     return open
   }
 
@@ -340,9 +349,14 @@ export class Spill {
   async #leaveFile(): Promise<void> {
     const file = this.#file
     if (file === undefined) return
-    await this.#sync()
+    await this.#syncAll(file)
     if (this.#file === file) this.#file = undefined
     await file.file.close().catch(() => {})
+  }
+
+  /** A sync that is out does not know of what was written meanwhile. */
+  async #syncAll(file: OpenFile): Promise<void> {
+    while (this.#file === file && file.unsynced.length > 0) await this.#sync()
   }
 
   /** Syncs what is written; then the journal need not know those places any more. */
@@ -360,7 +374,7 @@ export class Spill {
     file.unsynced = []
     file.unsyncedBytes = 0
     try {
-      await file.file.sync()
+      await this.#watched('sync', file.file.sync())
     } catch (error) {
       this.#fail('sync', error as Error)
       if (this.#file === file) this.#file = undefined
@@ -373,6 +387,8 @@ export class Spill {
       for (let at = 0; at < page.count; at++)
         if (backlog.readers.some(reader => !reader.hasDone(page, at))) this.#options.folded(page.sequence(at))
       page.folded = true
+      if (page.keeps && page.readers > 0 && page.isLoaded && (page.pins === 0 || this.#memory.isFull))
+        backlog.dropBodies(page)
       backlog.dropPlaces(page)
     }
   }
@@ -386,6 +402,13 @@ export class Spill {
       this.#sealed.push([page, backlog])
     }
     this.#lookSoon()
+  }
+
+  /** A disk that hangs is said; it is waited for all the same. */
+  async #watched(operation: string, done: Promise<void>): Promise<void> {
+    const hangs = new Error(`not done within ${HANGS_AFTER} ms`)
+    const cancel = this.#environment.clock.after(HANGS_AFTER, () => this.#fail(operation, hangs))
+    await done.finally(cancel)
   }
 
   #fail(operation: string, error: Error): void {
@@ -415,16 +438,32 @@ export class Spill {
     return 'loaded'
   }
 
+  async #readBytes(page: Page, path: string, at: number, length: number): Promise<Buffer> {
+    const bytes = await this.#environment.fileSystem.readAt(path, at, length)
+    this.#unreadable.delete(page)
+    return bytes
+  }
+
+  /** Milliseconds since it could first not be read. */
+  #unreadableFor(page: Page): number {
+    const now = this.#environment.clock.now()
+    const since = this.#unreadable.get(page) ?? now
+    this.#unreadable.set(page, since)
+    return now - since
+  }
+
   async #read(page: Page): Promise<{ places: BlockPlaces; bodies: (Body | undefined)[] | undefined } | undefined> {
-    const { path, at, bytes } = page.block!
+    const { path, at, bytes, headBytes } = page.block!
     let read: Buffer
     try {
-      read = await this.#environment.fileSystem.readAt(path, at, bytes)
+      read = await this.#readBytes(page, path, at, bytes)
     } catch (error) {
-      const tries = (this.#failedReads.get(page) ?? 0) + 1
-      this.#failedReads.set(page, tries)
-      if (tries < READ_TRIES) throw error
-      read = Buffer.alloc(0)
+      const forMs = this.#unreadableFor(page)
+      if (forMs < BODIES_UNREADABLE_MOST) throw error
+      read = await this.#readBytes(page, path, at, headBytes).catch(error => {
+        if (forMs < PLACES_UNREADABLE_MOST) throw error
+        return Buffer.alloc(0)
+      })
     }
     const { salt } = parseBlockFileName(path.slice(path.lastIndexOf('/') + 1))!
     const header = decodeBlockHeader(read, salt)
@@ -486,7 +525,8 @@ export async function scanBlockFile(
       at = next
       continue
     }
-    visit({ header, location: { path, at, bytes: header.bytes }, salt })
+    const headBytes = header.headerBytes + header.placesBytes
+    visit({ header, location: { path, at, bytes: header.bytes, headBytes }, salt })
     at += header.bytes
   }
   return { bytes: size, damagedBytes }

@@ -10,7 +10,7 @@ import { Producer } from '../../proxy/demo/producer.ts'
 import { compare, holds, proofLine, readTopic } from '../../proxy/demo/proof.ts'
 import { GatewayProcess, until } from '../support/gateway-process.ts'
 import { environment } from '../support/load.ts'
-import { realTest, realTestFailing } from '../support/real.ts'
+import { realTest } from '../support/real.ts'
 import { missingMount, smallDisk } from '../support/small-disk.ts'
 import { missingStrace, Strace } from '../support/strace.ts'
 
@@ -138,9 +138,8 @@ for (const error of ['ENOSPC', 'EIO'])
     missingStrace(),
   )
 
-realTestFailing(
+realTest(
   "writes to the journal's segments fail, and when that is over the gateway is killed",
-  'places that could not be written are not written later',
   writesFail('ENOSPC', async ({ gateway, producer }) => {
     await producer.stop()
     await gateway.kill()
@@ -181,9 +180,8 @@ realTest(
   missingMount(),
 )
 
-realTestFailing(
+realTest(
   'every fdatasync takes 6 s for a while: the local path goes on, and it is said',
-  'a disk that hangs',
   async t =>
     withLab(t, {}, async lab => {
       const fault = await Strace.attach(t, lab.gateway.pid, { calls: 'fdatasync', what: 'delay_enter=6000000' })
@@ -195,9 +193,8 @@ realTestFailing(
   missingStrace(),
 )
 
-realTestFailing(
+realTest(
   "every write to the journal's segments takes 6 s for a while: the local path goes on, and it is said",
-  'a disk that hangs',
   async t =>
     withLab(t, {}, async lab => {
       const fault = await Strace.attach(t, lab.gateway.pid, {

@@ -4,7 +4,7 @@ import { Producer } from '../../proxy/demo/producer.ts'
 import { missingTools } from '../../proxy/demo/real-cluster.ts'
 import { environment, Load } from '../support/load.ts'
 import { folderBytes, peakOf } from '../support/peak.ts'
-import { realTestFailing, sharedClusters } from '../support/real.ts'
+import { realTest, sharedClusters } from '../support/real.ts'
 import { missingMount, smallDisk } from '../support/small-disk.ts'
 
 const MiB = 2 ** 20
@@ -16,9 +16,8 @@ for (const [title, topic, gateway, megabytes] of [
   ['by journalMaxBytes', 'Limited', ['--journalMaxBytes=8MiB'], undefined],
   ['on a disk of 8 MiB', 'SmallDisk', ['--journalMaxBytes=8MiB', '--journalMinFreeBytes=512KiB'], 8],
 ] as const)
-  realTestFailing(
+  realTest(
     `a journal of 8 MiB ${title}, an outage that brings 200 MiB, and another producer at the same queues`,
-    'journalMaxBytes',
     async t => {
       const { source, remote } = await clusters()
       const dataDir = megabytes === undefined ? {} : { dataDir: smallDisk(t, megabytes) }

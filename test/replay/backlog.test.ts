@@ -55,7 +55,7 @@ class Lab {
     const messages = Array.from({ length: page.count }, (_, at) => ({ place: page.place(at), body: page.body(at) }))
     this.blocks.set(page, encodeBlock('orders', 0, '0123456789ab', page, messages, SALT, false))
     page.wasStored(
-      { path: 'a block', at: 0, bytes: 1 },
+      { path: 'a block', at: 0, headBytes: 8, bytes: 1 },
       messages.map(({ body }) => body !== undefined),
     )
     if (page.pins === 0) this.backlog.dropBodies(page)

@@ -52,6 +52,7 @@ function lab(stored: number, places = stored, memoryLimit = 1_000_000, turns = 6
       queueId: 0,
       address: () => broker.address,
       turns: new Turns(turns),
+      refused: () => {},
     },
     queue,
     memory,

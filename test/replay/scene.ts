@@ -35,6 +35,10 @@ export interface SceneOptions {
   maxBytes?: number
   spillAfter?: number
   compress?: boolean
+  journalBodies?: 'spill' | 'always'
+  /** Nothing is known at first of whether the source may be read back from. */
+  isUnknown?: boolean
+  onJournalFull?: 'gap' | 'reject'
   journalAck?: 'append' | 'fsync'
   unresolvedMemory?: number
   /** Labels of the remotes. */
@@ -197,16 +201,20 @@ export class Scene {
       topicSync: 'create',
       journal: {
         ack: this.options.journalAck ?? 'append',
+        bodies: this.options.journalBodies ?? 'spill',
+        onFull: this.options.onJournalFull ?? 'gap',
         maxBytes: this.options.maxBytes ?? 1_000_000_000,
         minFreeBytes: 0,
         spillAfter: this.options.spillAfter ?? 200,
         stallTimeout: 1_000,
+        retention: 600_000,
         compress: this.options.compress ?? false,
       },
       remoteBrokerAway: this.options.remoteBrokerAway ?? 'wait',
     })
     await this.replay.open()
     this.broker = await this.replay.broker('paris-a', 'paris', 0, source.broker.address)
+    if (!this.options.isUnknown) this.broker.readable.mayReadBack(TOPIC, 0, 0)
     await environment.settled()
   }
 }

@@ -35,12 +35,14 @@ export function perform(world: World, act: Act): void {
       const broker = world.broker(act.side, act.broker)
       const queues = broker.log.topics.get(world.topic(act.topic))?.length ?? 0
       if (!broker.isUp || queues === 0) return
+      world.hasStrangers ||= act.side === 'remote'
       const properties = encodeProperties([['UNIQ_KEY', `STRANGER${world.history.length}`]])
       return broker.storeStranger(world.topic(act.topic), act.queueId % queues, Buffer.from('stranger'), properties)
     }
     case 'topic made anew':
-      world.did('remote lost its tail')
-      return world.broker('remote', act.broker).log.makeTopic(world.topic(act.topic), act.queues)
+      world.did(`${act.side} lost its tail`)
+      world.did(`${act.side} is another`)
+      return makeAnew(world, act)
     case 'partition':
       return partition(world, act.side, act.forMs)
     case 'cut':
@@ -72,6 +74,19 @@ export function perform(world: World, act: Act): void {
   }
 }
 
+function makeAnew(world: World, { side, broker, topic, queues }: Act & { do: 'topic made anew' }): void {
+  const { log } = world.broker(side, broker)
+  const name = world.topic(topic)
+  // What stood in a queue that is no more is read by nobody; its lane goes elsewhere. And where others write, too, before a
+  // lane's next message comes behind its last, it does not see that the queue began anew.
+  const { sourceBrokers, topics } = world.setup
+  const isShared = sourceBrokers > 1 || topics[topic % topics.length]!.sourceQueues > queues || world.hasStrangers
+  for (const [message, queueId] of world.wentTo)
+    if (side === 'remote' && message.topic === name && (queueId >= queues || isShared))
+      world.goneWithQueues.add(message.number)
+  log.makeTopic(name, queues)
+}
+
 function restartBroker(world: World, act: Act & { do: 'broker restarts' }): void {
   const broker = world.broker(act.side, act.broker)
   if (!broker.isUp) return
@@ -92,6 +107,7 @@ function move(
   const { name } = old.options
   const lacks = world[side].move(name, upTo, oldGoesOn)
   if (lacks > 0 || oldGoesOn) world.did(`${side} lost its tail`)
+  if (oldGoesOn) world.did(`${side} is another`)
   const { address } = world[side].brokers.get(name)!
   world.history.say(name, `moves to ${address}, lacking ${lacks} records${oldGoesOn ? '; the old one goes on' : ''}`)
   if (side === 'source')

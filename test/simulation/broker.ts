@@ -143,6 +143,12 @@ export class ModelBroker implements Host {
     this.#network.clock.after(ms, () => life === this.#life && this.#goOn())
   }
 
+  /** It stalls no more. */
+  goOn(): void {
+    this.#stalledUntil = this.#network.clock.now()
+    this.#goOn()
+  }
+
   #goOn(): void {
     if (this.#network.clock.now() < this.#stalledUntil) return
     const waiting = this.#waiting

@@ -16,6 +16,7 @@ import {
   type SourceBroker,
 } from '../../replay/index.ts'
 import { ALL_REMOTES } from '../../replay/place.ts'
+import type { JournalSettings } from '../../replay/source-broker.ts'
 import { DiskError, type DiskOperation, type FakeDisk } from '../support/fake-disk.ts'
 import { type FakeClock, FakeLog } from '../support/fake-environment.ts'
 import type { Random } from '../support/random.ts'
@@ -27,6 +28,7 @@ export interface GatewayOptions {
   bodyMemory: number
   bornTimestampTolerance: number
   sendGiveUpTimeout: number
+  journal: Partial<JournalSettings>
   pendingBytesMax: number
   /** Milliseconds that a disk operation takes, at most. */
   diskMost: number
@@ -70,6 +72,8 @@ export class GatewayProcess implements Host {
   diskFault: DiskFault | undefined
   /** Milliseconds that the next disk operation takes. */
   diskStall = 0
+  /** Milliseconds that each sync takes, where it is to be exact. */
+  syncTakes: number | undefined
   timers = 0
   readonly #network: Network
   readonly #clock: FakeClock
@@ -125,11 +129,15 @@ export class GatewayProcess implements Host {
       remoteBrokerAway: 'wait',
       journal: {
         ack: 'append',
+        bodies: 'spill',
+        onFull: 'gap',
         maxBytes: 1_000_000_000,
         minFreeBytes: 0,
         spillAfter: 200,
         stallTimeout: 1_000,
+        retention: 600_000,
         compress: false,
+        ...options.journal,
       },
     })
   }
@@ -146,6 +154,11 @@ export class GatewayProcess implements Host {
   /** Messages that are acked and not done. */
   get waiting(): number {
     return this.accounts.reduce((sum, { queued, inGap }) => sum + queued + inGap, 0)
+  }
+
+  /** Whether what is done was looked after since the remote was last settled. */
+  get isSettled(): boolean {
+    return this.brokers.every(({ feeds }) => feeds.every(({ isUnsettled }) => !isUnsettled))
   }
 
   now(): number {
@@ -294,6 +307,7 @@ export class GatewayProcess implements Host {
         frameBytesMax: 1_000_000,
         pendingBytesMax,
         skipped: () => {},
+        refused: () => {},
         ackHeld: () => {},
         malformed: reason => say(this.name, `malformed frame: ${reason}`),
         closed: () => void this.sessions.delete(session),
@@ -354,11 +368,6 @@ export class GatewayProcess implements Host {
   #diskOperation(operation: DiskOperation, path: string): Error | undefined {
     this.#countOperation(operation, path)
     if (!this.alive) return undefined
-    if (operation === 'append' && this.diskStall > 0) {
-      this.#options.say('disk', `stalls for ${this.diskStall} ms`)
-      this.block(this.diskStall)
-      this.diskStall = 0
-    }
     const { diskFault } = this
     if (diskFault === undefined || !diskFault.operations.includes(operation)) return undefined
     if (!this.#chance.chance(diskFault.probability)) return undefined
@@ -369,7 +378,13 @@ export class GatewayProcess implements Host {
 
   #diskStep(operation: DiskOperation, path: string): Promise<void> {
     this.#countOperation(operation, path)
-    const ms = this.#chance.next() ** 3 * this.#options.diskMost
+    const drawn = this.#chance.next() ** 3 * this.#options.diskMost
+    let ms = operation === 'sync' ? (this.syncTakes ?? drawn) : drawn
+    if (operation === 'append' && this.diskStall > 0) {
+      this.#options.say('disk', `stalls for ${this.diskStall} ms`)
+      ms += this.diskStall
+      this.diskStall = 0
+    }
     return new Promise(resolve => {
       this.#clock.after(ms, () => this.deliver(resolve))
     })

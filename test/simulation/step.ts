@@ -1,5 +1,6 @@
 // What may be done to the world, as values: a schedule of these is drawn from a seed, or written by hand.
 
+import type { JournalSettings } from '../../replay/source-broker.ts'
 import type { DiskOperation } from '../support/fake-disk.ts'
 import type { SendFault } from './broker.ts'
 
@@ -25,7 +26,7 @@ export type Act =
   | { do: 'broker moves'; side: Side; broker: number; lacksRecords: number; oldGoesOn: boolean; learntAfterMs: number }
   | { do: 'expire'; side: Side; broker: number; keeps: number }
   | { do: 'stranger'; side: Side; broker: number; topic: number; queueId: number }
-  | { do: 'topic made anew'; broker: number; topic: number; queues: number }
+  | { do: 'topic made anew'; side: Side; broker: number; topic: number; queues: number }
   | { do: 'partition'; side: Side | 'clients'; forMs: number }
   | { do: 'cut'; side: Side | 'clients' }
   | { do: 'name server away'; side: Side; forMs: number }
@@ -67,6 +68,8 @@ export interface Setup {
   bodyMemory: number
   bornTimestampTolerance: number
   sendGiveUpTimeout: number
+  /** What is not as usual. */
+  journal?: Partial<JournalSettings>
   /** A power cut leaves what was synced and nothing else; any part of the rest otherwise. */
   harshPowerCut?: boolean
   /** A source that lost its tail is not written to by others at the end. */

@@ -52,6 +52,12 @@ export class World {
   givenUp = 0
   /** Places that were acked while the disk failed, as it was said: they are in memory only. */
   readonly unsaved = new Set<string>()
+  /** The queue of the remote that has, or had, a message. */
+  readonly wentTo = new Map<Message, number>()
+  /** Whether others write to the remote. */
+  hasStrangers = false
+  /** Messages that stood in queues of the remote that are no more. */
+  readonly goneWithQueues = new Set<number>()
   readonly logs: FakeLog[] = []
   deaths = 0
   readonly #chance: Random
@@ -138,6 +144,7 @@ export class World {
         bornTimestampTolerance,
         sendGiveUpTimeout,
         diskMost,
+        journal: this.setup.journal ?? {},
         pendingBytesMax: 100_000,
         say: this.history.say,
         counted: (kind, count) => {
@@ -227,6 +234,7 @@ export class World {
       if (!this[side].isUp) this[side].serve()
       for (const broker of this[side].all) {
         broker.armed = []
+        broker.goOn()
         broker.refuses.clear()
         this.startBroker(broker)
       }
@@ -248,6 +256,14 @@ export class World {
               Buffer.from('stranger'),
               Buffer.from(`UNIQ_KEY\u0001GROWS${offset}\u0002`),
             )
+  }
+
+  /** A message to each queue of the source. */
+  sendOnceMore(): void {
+    for (const [topic, { sourceQueues }] of this.setup.topics.entries())
+      for (const client of this.clients.keys())
+        for (let queueId = 0; queueId < sourceQueues; queueId++)
+          this.send({ do: 'send', client, topic, queueId, messages: 1, size: 0, isToRepeat: true })
   }
 
   startBroker(broker: ModelBroker): void {
@@ -372,7 +388,11 @@ export class World {
         batchKeyBehind: setup.batchKeyBehind && side === 'source',
         isIllegal: body => side === 'remote' && isIllegal(body),
         stored: ({ name }, records) => {
-          if (side === 'source') ledger.storedAtSource(name, records)
+          if (side === 'source') return ledger.storedAtSource(name, records)
+          for (const { body, queueId } of records) {
+            const message = ledger.of(body)
+            if (message !== undefined) this.wentTo.set(message, queueId)
+          }
         },
         say: history.say,
       })

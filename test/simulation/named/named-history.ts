@@ -17,6 +17,9 @@ export interface NamedHistory {
   play(world: World): Promise<void>
 }
 
+/** A machine whose power was cut is known to a broker for up to 120 s; milliseconds. */
+const PATIENCE = 200_000
+
 /** One client for each send that must not wait for another, one queue, nothing slow. */
 const calm: Setup = {
   seed: 1,
@@ -58,7 +61,7 @@ export function isAtRemote(world: World, message: Message): boolean {
 
 /** Lets time pass until it is so; a script that waits in vain is wrong, or what it waits for is broken. */
 export async function until(world: World, what: string, condition: () => boolean): Promise<void> {
-  if (!(await world.until(world.now + 60_000, condition))) world.problem(`it never came to this: ${what}`)
+  if (!(await world.until(world.now + PATIENCE, condition))) world.problem(`it never came to this: ${what}`)
 }
 
 export async function told(world: World, message: Message): Promise<void> {

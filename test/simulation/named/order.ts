@@ -1,6 +1,6 @@
 // Histories of rules 3 to 6 and 14: order, and sends without an answer.
 
-import { arrived, isAtRemote, type NamedHistory, send, told, until, warm } from './named-history.ts'
+import { arrived, isAtRemote, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
 
 export const orderHistories: NamedHistory[] = [
   {
@@ -32,9 +32,13 @@ export const orderHistories: NamedHistory[] = [
     name: 'a send that is never answered does not stop its queue',
     rules: ['give up'],
     async play(world) {
-      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'silent', stores: false }] })
+      const source = world.broker('source', 0)
+      source.armed.push({ kind: 'silent', stores: false })
       send(world, 0)
+      await until(world, 'the first has come to the source', () => source.armed.length === 0)
       await told(world, send(world, 1))
+      await world.pass(30_000)
+      if (world.gateway.waiting > 0) world.problem('what came behind it waits for ever')
     },
   },
   {
@@ -58,8 +62,38 @@ export const orderHistories: NamedHistory[] = [
       world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 500 }] })
       const message = send(world)
       await until(world, 'it is stored', () => message.atSource.length > 0)
+      // Nor is it found there.
+      world.act({ do: 'refuse', side: 'source', broker: 0, code: 11, forMs: 60_000 })
       world.act({ do: 'client closes', client: 0, how: 'destroy' })
       await arrived(world, message)
+    },
+  },
+  {
+    name: 'what a source stored before its connection broke is found there',
+    rules: ['looked for at the source'],
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'broken', stores: true }] })
+      const message = send(world)
+      await until(world, 'it is stored', () => message.atSource.length > 0)
+      await arrived(world, message)
+    },
+  },
+  {
+    name: 'an ack waits for its own place, not for that of an ack before it',
+    rules: ['acks of different turns'],
+    setup: { journal: { ack: 'fsync' }, harshPowerCut: true, diskMost: 0 },
+    async play(world) {
+      await warm(world)
+      world.gateway.syncTakes = 300
+      const first = send(world)
+      await until(world, 'it is stored', () => first.atSource.length > 0)
+      await world.pass(50)
+      send(world)
+      await told(world, first)
+      await world.pass(5)
+      world.act({ do: 'power cut', downMs: 100, with: [] })
+      await startsAgain(world)
     },
   },
   {

@@ -1,6 +1,6 @@
 // Histories of rules 8, 11 and 12: what is found out, and what is lost.
 
-import { arrived, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
+import { arrived, isAtRemote, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
 
 export const settleHistories: NamedHistory[] = [
   {
@@ -76,7 +76,7 @@ export const settleHistories: NamedHistory[] = [
   },
   {
     name: 'an idle lane whose last message expired at the remote sends nothing again',
-    rules: [],
+    rules: ['expired is not gone'],
     async play(world) {
       await warm(world)
       world.act({ do: 'stranger', side: 'remote', broker: 0, topic: 0, queueId: 0 })
@@ -85,7 +85,113 @@ export const settleHistories: NamedHistory[] = [
       world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'broken', stores: true }] })
       await arrived(world, send(world))
       await world.pass(5_000)
-      if (world.broker('remote', 0).log.records.length !== 2) world.problem('something was sent again')
+      const queue = world.broker('remote', 0).log.queue('topic0', 0)!
+      if (queue.records.length !== 2) world.problem('something was sent again')
+    },
+  },
+  {
+    name: 'bytes of a killed process that its kernel still has do not arrive after the reading',
+    rules: ['no earlier link'],
+    setup: { lateBytes: true },
+    async play(world) {
+      await warm(world)
+      world.network.retransmission = 2_500
+      world.act({ do: 'partition', side: 'remote', forMs: 1_000 })
+      await told(world, send(world))
+      await world.pass(100)
+      world.act({ do: 'kill', downMs: 1_200 })
+      await startsAgain(world)
+    },
+  },
+  {
+    name: 'what a frozen remote had received is executed before it is looked for',
+    rules: ['answered soon'],
+    async play(world) {
+      await warm(world)
+      const remote = world.broker('remote', 0)
+      remote.armed.push({ kind: 'late', ms: 4_900 })
+      send(world)
+      await until(world, 'the remote has received it', () => remote.armed.length === 0)
+      world.act({ do: 'cut', side: 'remote' })
+      await world.pass(500)
+      world.act({ do: 'stall', side: 'remote', broker: 0, forMs: 4_000 })
+      await world.pass(6_000)
+    },
+  },
+  {
+    name: 'what the remote lost with its tail is sent again',
+    rules: ['known ends'],
+    async play(world) {
+      await warm(world)
+      for (let count = 0; count < 3; count++) await arrived(world, send(world))
+      await world.pass(2_500)
+      world.act({ do: 'broker restarts', side: 'remote', broker: 0, downMs: 500, losesRecords: 2 })
+      await world.pass(1_000)
+      await arrived(world, send(world))
+    },
+  },
+  {
+    name: 'what a topic that was made anew at the remote has lost is sent again',
+    rules: ['stored below a known end'],
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'topic made anew', side: 'remote', broker: 0, topic: 0, queues: 1 })
+      await arrived(world, send(world))
+    },
+  },
+  {
+    name: 'what was found at the remote and is not passed yet is found again after a crash',
+    rules: ['found and not passed'],
+    setup: { bornTimestampTolerance: 0 },
+    async play(world) {
+      await warm(world)
+      await arrived(world, send(world))
+      world.act({ do: 'topic made anew', side: 'remote', broker: 0, topic: 0, queues: 1 })
+      const found = send(world)
+      world.broker('remote', 0).executionLag = 100
+      const { log } = world.broker('remote', 0)
+      const isAgain = () => log.queue('topic0', 0)!.records.length === 2
+      await until(world, 'it stands there, and the first is sent again', isAgain)
+      await world.pass(50)
+      world.act({ do: 'stall', side: 'remote', broker: 0, forMs: 2_000 })
+      await world.pass(1_500)
+      world.act({ do: 'kill', downMs: 100 })
+      await startsAgain(world)
+      if (!isAtRemote(world, found)) world.problem('it is not there')
+    },
+  },
+  {
+    name: 'what a remote slave lacks that took over is sent again',
+    rules: ['known ends'],
+    async play(world) {
+      await warm(world)
+      for (let count = 0; count < 3; count++) await arrived(world, send(world))
+      world.act({
+        do: 'broker moves',
+        side: 'remote',
+        broker: 0,
+        lacksRecords: 2,
+        oldGoesOn: false,
+        learntAfterMs: 0,
+      })
+      await arrived(world, send(world))
+    },
+  },
+  {
+    name: 'a message that the source lost is lost though nothing comes after it',
+    rules: ['lost though nothing follows'],
+    setup: { sourceStaysShort: true },
+    async play(world) {
+      await warm(world)
+      const { log } = world.broker('source', 0)
+      const { end } = log
+      world.act({ do: 'partition', side: 'remote', forMs: 5_000 })
+      await told(world, send(world))
+      await world.pass(2_500)
+      log.flushed = end
+      world.act({ do: 'power cut', downMs: 100, with: ['source'] })
+      await startsAgain(world)
+      await until(world, 'its lane goes on', () => world.gateway.brokers.length > 0)
     },
   },
 ]

@@ -1,0 +1,111 @@
+// Histories of epochs: offsets of the source that name other messages than they did.
+
+import { arrived, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
+
+export const epochHistories: NamedHistory[] = [
+  {
+    name: 'a source that takes offsets back while the gateway runs begins an epoch',
+    rules: ['epochs'],
+    async play(world) {
+      await warm(world)
+      await arrived(world, send(world))
+      await world.pass(1_500)
+      world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords: 1 })
+      await world.pass(1_000)
+      world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'broken', stores: false }] })
+      await told(world, send(world))
+      await told(world, send(world))
+    },
+  },
+  {
+    name: 'the first acks after a failover of the source are not sorted into the old epoch',
+    rules: ['epochs'],
+    async play(world) {
+      await warm(world)
+      await arrived(world, send(world))
+      await world.pass(1_500)
+      world.act({
+        do: 'broker moves',
+        side: 'source',
+        broker: 0,
+        lacksRecords: 1,
+        oldGoesOn: false,
+        learntAfterMs: 50,
+      })
+      await world.pass(1_000)
+      world.act({ do: 'partition', side: 'remote', forMs: 6_000 })
+      await told(world, send(world))
+      await world.pass(2_500)
+      world.act({ do: 'kill', downMs: 100 })
+      await startsAgain(world)
+    },
+  },
+  {
+    name: 'a topic of the source that is made anew under its connections begins an epoch',
+    rules: ['offsets taken back'],
+    async play(world) {
+      await warm(world)
+      await arrived(world, send(world))
+      world.act({ do: 'partition', side: 'remote', forMs: 6_000 })
+      world.act({ do: 'topic made anew', side: 'source', broker: 0, topic: 0, queues: 1 })
+      await told(world, send(world))
+      await world.pass(2_500)
+      world.act({ do: 'kill', downMs: 100 })
+      await startsAgain(world)
+    },
+  },
+  {
+    name: 'acks out of the order of their offsets are of one epoch',
+    rules: ['only before it was forwarded'],
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 500 }] })
+      const first = send(world, 0)
+      await until(world, 'the first is stored', () => first.atSource.length > 0)
+      await told(world, send(world, 1))
+      await told(world, first)
+    },
+  },
+  {
+    name: 'what the remote has of a tail that gateway and source lost does not stand for what comes in its place',
+    rules: ['an epoch at every start'],
+    setup: { harshPowerCut: true },
+    async play(world) {
+      await warm(world)
+      const { log } = world.broker('source', 0)
+      const { end } = log
+      await arrived(world, send(world))
+      log.flushed = end
+      world.act({ do: 'power cut', downMs: 100, with: ['source'] })
+      await startsAgain(world)
+      await arrived(world, send(world, 1))
+    },
+  },
+  {
+    name: 'an offset is late within its epoch only',
+    rules: ['late within its epoch'],
+    async play(world) {
+      await warm(world)
+      await arrived(world, send(world))
+      await arrived(world, send(world))
+      world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords: 2 })
+      await world.pass(1_000)
+      await arrived(world, send(world))
+    },
+  },
+  {
+    name: 'what stands in the place of a message that the source lost is not sent again as that message',
+    rules: ['confirmed after it was up'],
+    async play(world) {
+      await warm(world)
+      await arrived(world, send(world))
+      world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords: 1 })
+      await world.pass(1_000)
+      world.act({ do: 'stranger', side: 'source', broker: 0, topic: 0, queueId: 0 })
+      await arrived(world, send(world))
+      await world.pass(2_500)
+      world.act({ do: 'broker restarts', side: 'remote', broker: 0, downMs: 200, losesRecords: 2 })
+      await world.pass(5_000)
+    },
+  },
+]

@@ -1,0 +1,52 @@
+// Histories of what has to wait, and goes to disk.
+
+import type { Message } from '../ledger.ts'
+import type { World } from '../world.ts'
+import { isAtRemote, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
+
+/** More than memory likes. */
+function sendLarge(world: World, client = 0): Message {
+  return world.send({ do: 'send', client, topic: 0, queueId: 0, messages: 1, size: 2_000 })[0]!
+}
+
+export const spillHistories: NamedHistory[] = [
+  {
+    name: 'a place goes from the journal only when its block is synced',
+    rules: ['a place goes when its block is synced'],
+    setup: { bodyMemory: 3_000, harshPowerCut: true },
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'partition', side: 'remote', forMs: 20_000 })
+      await told(world, send(world))
+      await world.pass(1_500)
+      world.act({ do: 'kill', downMs: 100 })
+      await startsAgain(world)
+      await told(world, sendLarge(world))
+      await told(world, sendLarge(world))
+      await world.pass(4_000)
+      world.act({ do: 'power cut', downMs: 100, with: [] })
+      await startsAgain(world)
+    },
+  },
+  {
+    name: 'a late message is not taken for done after two crashes, though its place is in a block',
+    rules: ['late behind higher offsets'],
+    setup: { sendGiveUpTimeout: 2_000, bodyMemory: 3_000 },
+    async play(world) {
+      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 6_000 }] })
+      const late = sendLarge(world, 0)
+      await until(world, 'the late one is stored', () => late.atSource.length > 0)
+      const next = send(world, 1)
+      await until(world, 'the next is at the remote', () => isAtRemote(world, next))
+      await world.pass(100)
+      world.act({ do: 'partition', side: 'remote', forMs: 20_000 })
+      await told(world, late)
+      await world.pass(2_500)
+      world.act({ do: 'kill', downMs: 100 })
+      await startsAgain(world)
+      await world.pass(2_500)
+      world.act({ do: 'kill', downMs: 100 })
+      await startsAgain(world)
+    },
+  },
+]
