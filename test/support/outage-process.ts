@@ -47,6 +47,9 @@ async function run(mode: string, dataDir: string, messages: number, bodyBytes: n
     remoteBrokerAway: 'wait',
     journal: {
       ack: 'append',
+      bodies: 'spill',
+      onFull: 'gap',
+      retention: 600_000,
       maxBytes: 100 * 1024 ** 3,
       minFreeBytes: 0,
       spillAfter: 200,
