@@ -284,7 +284,11 @@ export class Gateway {
       listening: this.#listening,
       draining: this.#stopping !== undefined,
       sourceBrokersReachable: reachable,
-      remotes: this.replay.remotes.map(({ label, name, cluster }) => ({ label, name: name ?? null, up: cluster.isUp })),
+      remotes: this.replay.remotes.map(remote => ({
+        label: remote.label,
+        name: remote.name ?? null,
+        up: this.replay.isUp(remote),
+      })),
       waitingLanes: brokers
         .flatMap(({ feeds }) => feeds)
         .flatMap(({ remote, troubles }) => troubles.map(trouble => ({ remote: remote.label, ...trouble })))

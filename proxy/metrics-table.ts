@@ -63,7 +63,7 @@ export const METRICS: readonly MetricEntry[] = [
   counter('damaged_blocks_total', 'Blocks of bodies on disk that could not be read.'),
   counter('read_back_messages_total', 'Messages whose body was read back from the source.'),
 
-  gauge('remote_up', '1 while the remote can be reached, else 0.', 'remote'),
+  gauge('remote_up', '1 while a broker of the remote can be sent to, else 0.', 'remote'),
   gauge('source_up', '1 while the broker of the source can be reached, else 0.', 'broker'),
   gauge('connections', 'Client connections that are open.'),
   counter('connections_total', 'Client connections accepted, by listener.', 'listener'),

@@ -6,10 +6,11 @@ import type { Metrics, SetMetric } from './metrics.ts'
 export function collectReplay(metrics: Metrics, replay: Replay): void {
   metrics.collect(set => {
     const brokers = [...replay.brokers.values()]
-    for (const { label, bit, cluster } of replay.remotes) {
+    for (const remote of replay.remotes) {
+      const { label, bit } = remote
       const feeds = brokers.flatMap(broker => broker.feeds.filter(feed => feed.remote.bit === bit))
       collectRemote(set, label, feeds)
-      set('remote_up', cluster.isUp ? 1 : 0, { remote: label })
+      set('remote_up', replay.isUp(remote) ? 1 : 0, { remote: label })
     }
     collectBrokers(set, brokers)
     set('body_memory_bytes', replay.memory.used)

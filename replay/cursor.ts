@@ -106,7 +106,8 @@ function encodeSlot(slot: Slot): Buffer {
 
 export class SlotVersionError extends Error {}
 
-function decodeSlot(bytes: Buffer, path: string): Slot | undefined {
+/** Undefined where it is damaged. Throws SlotVersionError. */
+export function decodeSlot(bytes: Buffer, path: string): Slot | undefined {
   const lineEnd = bytes.indexOf(0x0a)
   const match = /^tee-cursor (\d+) (\d+) ([0-9a-f]+)$/.exec(bytes.toString('latin1', 0, Math.max(0, lineEnd)))
   if (match === null) return undefined

@@ -12,6 +12,7 @@ import type { Place } from './place.ts'
 import { type LoadPage, Reader } from './reader.ts'
 import type { Remote } from './remote.ts'
 import { RemoteBroker } from './remote-broker.ts'
+import { SlotMarks } from './slot-marks.ts'
 
 /** Bytes of known ends of one lane in a slot. */
 const ENDS_BYTES_MAX = 64 * 1024
@@ -37,7 +38,7 @@ export class Feed {
   #slot: Slot | undefined
   /** Whether there was no cursor: what is in the journal was before this remote. */
   isNew = false
-  readonly #marks = new Map<string, QueueMark>()
+  #marks: SlotMarks | undefined
   readonly #remoteQueues = new Map<string, QueueState>()
   #lastSlot = ''
   /** Unclear since the remote lost its tail, as the cursor has it. */
@@ -78,10 +79,8 @@ export class Feed {
     this.#slot = slot
     this.account.totals = slot.totals
     for (const link of slot.links) this.#links.set(link.broker, link)
-    for (const state of slot.queues) {
-      this.#remoteQueues.set(`${state.topic}\n${state.queueId}`, state)
-      for (const mark of state.marks) this.#marks.set(`${state.topic}\n${state.queueId}\n${mark.epoch}`, mark)
-    }
+    this.#marks = new SlotMarks(slot)
+    for (const state of slot.queues) this.#remoteQueues.set(`${state.topic}\n${state.queueId}`, state)
     // Away at the start: no matter. Its name is learnt with the first route.
     this.remote.learnName(slot.remoteCluster).catch(() => {})
     return slot
@@ -95,17 +94,13 @@ export class Feed {
   // At a start
 
   mark(topic: string, queueId: number, epoch: number): QueueMark | undefined {
-    return this.#marks.get(`${topic}\n${queueId}\n${epoch}`)
+    return this.#marks?.mark(topic, queueId, epoch)
   }
 
   /** Whether a place that the journal has is done, as far as the cursor knows, or was never to be done here. */
   isDone(topic: string, queueId: number, place: Place): boolean {
     if (this.isNew || this.isSkipped(place)) return true
-    if (this.isBehindSlot(place.sequence)) return false
-    const mark = this.mark(topic, queueId, place.epoch)
-    if (mark === undefined) return false
-    if (place.queueOffset < mark.mark) return !mark.late.includes(place.queueOffset)
-    return mark.done.some(([first, count]) => place.queueOffset >= first && place.queueOffset < first + count)
+    return this.#marks?.isDone(topic, queueId, place) ?? false
   }
 
   isSkipped({ skipMask }: Place): boolean {
@@ -114,7 +109,7 @@ export class Feed {
 
   /** Whether the cursor does not cover a place: it was acked later. */
   isBehindSlot(sequence: number): boolean {
-    return this.#slot === undefined ? !this.isNew : sequence >= this.#slot.sequence
+    return this.#marks === undefined ? !this.isNew : !this.#marks.covers(sequence)
   }
 
   /** Acked before this remote was known: not to be copied, and counted so that the sum is right. */
@@ -180,6 +175,13 @@ export class Feed {
   get isUnsettled(): boolean {
     for (const broker of this.#remoteBrokers.values()) if (broker.isUnsettled) return true
     for (const { tail } of this.#lanes.values()) if (tail.mustLook) return true
+    return false
+  }
+
+  /** Whether a broker of the remote can be sent to; undefined before any was needed. */
+  get isUp(): boolean | undefined {
+    if (this.#remoteBrokers.size === 0) return undefined
+    for (const broker of this.#remoteBrokers.values()) if (broker.isUp) return true
     return false
   }
 

@@ -250,7 +250,12 @@ export class Journal {
   async checkpoint(writeCursors: () => Promise<void>): Promise<void> {
     const needless = this.#segments.filter(segment => segment.live === 0 && segment !== this.#current)
     await this.sync()
-    await writeCursors()
+    try {
+      await writeCursors()
+    } catch (error) {
+      this.errors++
+      throw error
+    }
     for (const segment of needless) {
       this.#forgetDoubts(segment)
       for (const path of segment.paths) await this.#environment.fileSystem.remove(path)
@@ -369,7 +374,10 @@ export class Journal {
   async #create(): Promise<PlaceFile> {
     const path = `${this.#folder}/${segmentName({ id: this.nextSegmentId++, salt: this.#salt })}`
     // A disk that is full may not take the places of what is acked meanwhile: theirs is set aside.
-    const file = await this.#environment.fileSystem.create(path, this.#options.segmentBytes)
+    const { fileSystem } = this.#environment
+    // Not all of a small disk: cursors need some, too.
+    const free = await fileSystem.freeBytes(this.#folder)
+    const file = await fileSystem.create(path, Math.min(this.#options.segmentBytes, Math.floor(free / 8)))
     const { ack, stallTimeout } = this.#options
     const timeouts = { write: stallTimeout, sync: ack === 'fsync' ? stallTimeout : stallTimeout * PATIENCE }
     return new PlaceFile(this.#environment, path, file, timeouts, this.#events)
@@ -440,7 +448,13 @@ export class Journal {
   async #rewrite(): Promise<void> {
     this.#rewriting = true
     try {
-      while (this.#doubts.length > 0) {
+      // With a file for what comes, or it would be in doubt at once.
+      while (this.#doubts.length > 0 || (this.#file === undefined && this.#next === undefined)) {
+        if (this.#doubts.length === 0) {
+          await this.#prepare()
+          if (this.#file === undefined && this.#next === undefined) break
+          continue
+        }
         const { segment, bytes } = this.#doubts[0]!
         const whole = [...bytes]
         const path = await this.#writeWhole(whole)
@@ -449,13 +463,12 @@ export class Journal {
         // Meanwhile all in it was done.
         else await this.#environment.fileSystem.remove(path)
       }
-      await this.#prepare()
       if (this.#next !== undefined || this.#file !== undefined) this.#recovered()
     } catch (error) {
       this.#fail('append', error as Error)
     }
     this.#rewriting = false
-    if (this.#failed) this.#retrySoon()
+    if (this.#failed || this.#doubts.length > 0) this.#retrySoon()
   }
 
   async #writeWhole(bytes: readonly Buffer[]): Promise<string> {

@@ -8,6 +8,7 @@
 
 import type { Backlog } from './backlog.ts'
 import type { BlockPlaces } from './block.ts'
+import { parseBlockFileName, readBlockPlaces, type ScannedBlock, scanBlockFile } from './block-file.ts'
 import type { Environment } from './environment.ts'
 import type { Feed } from './feed.ts'
 import type { RecoveredSegment } from './journal.ts'
@@ -15,7 +16,7 @@ import type { Message } from './message.ts'
 import { Page } from './page.ts'
 import { ALL_REMOTES, eraOf, type Place } from './place.ts'
 import { parseSegmentName, readSegment } from './segment.ts'
-import { type BlockFile, parseBlockFileName, readBlockPlaces, type ScannedBlock, scanBlockFile } from './spill.ts'
+import type { BlockFile } from './spill.ts'
 
 /** Bytes of damage that are kept for who looks into it. */
 const KEPT_DAMAGE = 64 * 1024
@@ -130,13 +131,14 @@ export class Recovery {
     const file: BlockFile = { path, bytes: 0, pages: 0, era: Number.POSITIVE_INFINITY }
     this.#files.push(file)
     await this.#environment.fileSystem.sync(path)
-    const { bytes, damagedBytes } = await scanBlockFile(this.#environment, path, salt, scanned => {
+    const { bytes, damaged, tornBytes } = await scanBlockFile(this.#environment.fileSystem, path, salt, scanned => {
       this.#high = Math.max(this.#high, scanned.header.maxSequence)
       this.#epochIds.set(scanned.header.epoch, scanned.header.epochId)
       file.era = Math.min(file.era, eraOf(scanned.header.epoch))
       blocks.push({ ...scanned, file })
     })
     file.bytes = bytes
+    const damagedBytes = damaged.reduce((sum, range) => sum + range.bytes, tornBytes)
     if (damagedBytes > 0)
       this.#environment.log.warn(
         { file: name, bytes: damagedBytes },
@@ -148,7 +150,7 @@ export class Recovery {
   async #readBlock(block: FoundBlock): Promise<void> {
     const { topic, queueId, maxSequence } = block.header
     if (maxSequence >= this.#low) {
-      const read = await readBlockPlaces(this.#environment, block)
+      const read = await readBlockPlaces(this.#environment.fileSystem, block)
       // Its messages are with the journal still, or missing there.
       if (read === undefined) return
       for (const place of read.places) if (this.#see(place.sequence) && place.skipMask !== 0) this.#countSkipped(place)
@@ -270,7 +272,7 @@ export class Recovery {
     const isLate = header.late || backlog.isLate(epoch, header.minOffset)
     let read: BlockPlaces | undefined
     if (isStraddled || isLate || whole.includes('some')) {
-      read = await readBlockPlaces(this.#environment, block)
+      read = await readBlockPlaces(this.#environment.fileSystem, block)
       if (read === undefined) return
     }
     const done = this.#feeds.map((feed, index) =>

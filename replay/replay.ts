@@ -83,6 +83,18 @@ export class Replay {
     })
   }
 
+  /** Whether some broker of a remote can be sent to; before any was needed, whether the remote answers at all. */
+  isUp({ bit, cluster }: Remote): boolean {
+    let isKnown = false
+    for (const { feeds } of this.brokers.values())
+      for (const feed of feeds) {
+        if (feed.remote.bit !== bit || feed.isUp === undefined) continue
+        if (feed.isUp) return true
+        isKnown = true
+      }
+    return !isKnown && cluster.isUp
+  }
+
   /** Lanes end, cursors are written, links are ended. */
   async close(): Promise<void> {
     await Promise.all([...this.brokers.values()].map(broker => broker.close()))

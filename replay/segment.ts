@@ -64,10 +64,15 @@ export interface PlaceVisitor {
   place(topicNumber: number, queueId: number, place: Place, body: Message | undefined): void
 }
 
+export interface DamagedRange {
+  at: number
+  bytes: number
+}
+
 export interface ReadSegment {
   headerWhole: boolean
   /** Ranges of bytes that are no whole record, with whole ones behind them. */
-  damaged: { at: number; bytes: number }[]
+  damaged: DamagedRange[]
   /** Bytes behind the last whole record: a torn tail. */
   tornBytes: number
 }

@@ -240,8 +240,8 @@ export class SourceBroker {
     this.#ownConnection = this.connection(this.#address)
     if (recovered.waiting > 0)
       log.info({ broker: name, messages: recovered.waiting }, 'messages from before this start wait to be replicated')
-    // Durable before the first record of the new epoch: a slot is what keeps ordinals from being drawn twice.
-    await this.checkpoint()
+    // A disk that takes nothing now does not keep producers from the source; lanes wait for their cursors.
+    await this.checkpoint().catch(error => log.error({ err: error, broker: name }, 'a cursor could not be written'))
     this.#started = true
     for (const lane of this.#allLanes()) lane.start(true)
     this.#scheduleCheckpoint()

@@ -5,13 +5,9 @@
 // long outage does not fill it. A write or sync that fails costs no message: places are in the journal still, and bodies that
 // were not written become gaps when memory runs out. While there is no room (`journalMaxBytes`, or the disk itself), blocks go
 // without bodies: places are never dropped.
-//
-//   0 8 magic "TEEBODYS"   8 4 version   12 4 salt   16 8 file id   24 36 zero   60 4 crc32    then blocks (block.ts)
 
 import type { Backlog } from './backlog.ts'
 import {
-  BLOCK_HEADER_BYTES_MAX,
-  type BlockHeader,
   type BlockMessage,
   type BlockPlaces,
   decodeBlockBodies,
@@ -19,15 +15,14 @@ import {
   decodeBlockPlaces,
   encodeBlock,
 } from './block.ts'
+import { blockFileName, encodeBlockFileHeader, parseBlockFileName } from './block-file.ts'
 import type { Body, BodyMemory } from './body.ts'
 import type { Environment } from './environment.ts'
 import type { AppendFile } from './file-system.ts'
 import type { BlockLocation, Page } from './page.ts'
 import { eraOf } from './place.ts'
-import { encodeHeader, isWholeHeader, SEGMENT_HEADER_BYTES } from './segment.ts'
+import { SEGMENT_HEADER_BYTES } from './segment.ts'
 
-const MAGIC = 'TEEBODYS'
-const VERSION = 1
 /** Bytes of blocks in one write, and written and not synced, at most. */
 const WRITE_BYTES = 1024 * 1024
 const UNSYNCED_BYTES_MAX = 32 * 1024 * 1024
@@ -76,15 +71,6 @@ interface OpenFile extends BlockFile {
   salt: number
   unsynced: [Page, Backlog][]
   unsyncedBytes: number
-}
-
-export function blockFileName(id: number, salt: number): string {
-  return `bodies-${id.toString(16).padStart(12, '0')}-${salt.toString(16).padStart(8, '0')}`
-}
-
-export function parseBlockFileName(name: string): { id: number; salt: number } | undefined {
-  const match = /^bodies-([0-9a-f]{12})-([0-9a-f]{8})$/.exec(name)
-  return match === null ? undefined : { id: Number.parseInt(match[1]!, 16), salt: Number.parseInt(match[2]!, 16) }
 }
 
 export class Spill {
@@ -341,7 +327,7 @@ export class Spill {
     }
     this.#files.set(path, open)
     this.#file = open
-    await file.append(encodeHeader(MAGIC, VERSION, id, salt))
+    await file.append(encodeBlockFileHeader(id, salt))
     return open
   }
 
@@ -494,64 +480,4 @@ function messagesOf(page: Page, withBodies: boolean): BlockMessage[] {
   for (let at = 0; at < page.count; at++)
     messages.push({ place: page.place(at), body: withBodies ? page.body(at) : undefined })
   return messages
-}
-
-/** A block of a file, without its bodies. */
-export interface ScannedBlock {
-  header: BlockHeader
-  location: BlockLocation
-  salt: number
-}
-
-/**
- * Finds the blocks of a file by their headers. What is no block is skipped, up to the next header that is whole; returns
- * how many bytes that were. Throws SegmentVersionError.
- */
-export async function scanBlockFile(
-  { fileSystem }: Environment,
-  path: string,
-  salt: number,
-  visit: (block: ScannedBlock) => void,
-): Promise<{ bytes: number; damagedBytes: number }> {
-  const size = await fileSystem.size(path)
-  isWholeHeader(await fileSystem.readAt(path, 0, SEGMENT_HEADER_BYTES), MAGIC, VERSION)
-  let damagedBytes = 0
-  for (let at = SEGMENT_HEADER_BYTES; at < size; ) {
-    const head = await fileSystem.readAt(path, at, BLOCK_HEADER_BYTES_MAX)
-    const header = decodeBlockHeader(head, salt)
-    if (header === undefined) {
-      const next = await nextHeader(fileSystem, path, at + 8, size, salt)
-      damagedBytes += next - at
-      at = next
-      continue
-    }
-    const headBytes = header.headerBytes + header.placesBytes
-    visit({ header, location: { path, at, bytes: header.bytes, headBytes }, salt })
-    at += header.bytes
-  }
-  return { bytes: size, damagedBytes }
-}
-
-/** Places of a block, read without its bodies; undefined where they are damaged or cut off. */
-export async function readBlockPlaces(
-  { fileSystem }: Environment,
-  { header, location, salt }: ScannedBlock,
-): Promise<BlockPlaces | undefined> {
-  const bytes = await fileSystem.readAt(location.path, location.at, header.headerBytes + header.placesBytes)
-  return decodeBlockPlaces(bytes, header, salt)
-}
-
-async function nextHeader(
-  fileSystem: Environment['fileSystem'],
-  path: string,
-  from: number,
-  size: number,
-  salt: number,
-): Promise<number> {
-  for (let at = from; at < size; at += WRITE_BYTES) {
-    const bytes = await fileSystem.readAt(path, at, WRITE_BYTES + BLOCK_HEADER_BYTES_MAX)
-    for (let offset = 0; offset < Math.min(bytes.length, WRITE_BYTES); offset += 8)
-      if (decodeBlockHeader(bytes.subarray(offset), salt) !== undefined) return at + offset
-  }
-  return size
 }

@@ -6,23 +6,26 @@ import { fileURLToPath } from 'node:url'
 import { type Config, ConfigError, configHelp, describeConfig, loadConfig } from '../config.ts'
 import { ExitCode, FatalError } from '../exit-code.ts'
 import { createLogger, flushLogger } from '../logger.ts'
+import { JOURNAL_HELP, journal } from './journal.ts'
 
 const USAGE = `rocketmq-tee: a transparent replicating gateway for Apache RocketMQ
 
 usage:
   rocketmq-tee start [--config FILE] [--key=value …]   run the gateway
   rocketmq-tee check [--config FILE] [--key=value …]   print the effective configuration
+  rocketmq-tee journal inspect|dump DATA_DIR           read a journal, also while the gateway runs
   rocketmq-tee demo  [--embedded] [--seconds=N]        two clusters, the gateway, an outage, and the proof
   rocketmq-tee --help | --version
 `
 
 type Command = (argv: string[]) => Promise<number>
 
-const commands: Record<string, Command> = { start, check, demo }
+const commands: Record<string, Command> = { start, check, journal, demo }
 const help: Record<string, () => string> = {
   start: () =>
     `${USAGE}\nkeys, also in FILE (.properties) or as ROCKETMQ_TEE_SRC_CLUSTER_ADDR in the environment:\n${configHelp()}\n`,
   check: () => `${USAGE}\nkeys:\n${configHelp()}\n`,
+  journal: () => JOURNAL_HELP,
   demo: () =>
     `${USAGE}\n  --embedded    the embedded cluster, also where java and mvn are there\n  --seconds=N   length of the outage (8)\n`,
 }

@@ -2,7 +2,7 @@
 
 import { basename } from 'node:path'
 import test from 'ava'
-import { parseBlockFileName, type ScannedBlock, scanBlockFile } from '../../replay/spill.ts'
+import { parseBlockFileName, type ScannedBlock, scanBlockFile } from '../../replay/block-file.ts'
 import type { FakeEnvironment } from '../support/fake-environment.ts'
 import { Held } from './journal-lab.ts'
 import { bodyWith } from './sample.ts'
@@ -14,7 +14,12 @@ const files = ({ fileSystem }: FakeEnvironment) => fileSystem.find(/^bodies-/)
 async function blocks(environment: FakeEnvironment): Promise<ScannedBlock[]> {
   const found: ScannedBlock[] = []
   for (const path of files(environment))
-    await scanBlockFile(environment, path, parseBlockFileName(basename(path))!.salt, block => found.push(block))
+    await scanBlockFile(
+      environment.fileSystem,
+      path,
+      parseBlockFileName(basename(path))!.salt,
+      block => void found.push(block),
+    )
   return found
 }
 

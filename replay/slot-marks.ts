@@ -1,0 +1,33 @@
+// What a slot of the cursor says of places: which are done. Of places from its sequence on it says nothing.
+
+import type { QueueMark, Slot } from './cursor.ts'
+import type { Place } from './place.ts'
+
+export class SlotMarks {
+  readonly sequence: number
+  /** By topic, queue and epoch. */
+  readonly #marks = new Map<string, QueueMark>()
+
+  constructor({ sequence, queues }: Slot) {
+    this.sequence = sequence
+    for (const { topic, queueId, marks } of queues)
+      for (const mark of marks) this.#marks.set(`${topic}\n${queueId}\n${mark.epoch}`, mark)
+  }
+
+  mark(topic: string, queueId: number, epoch: number): QueueMark | undefined {
+    return this.#marks.get(`${topic}\n${queueId}\n${epoch}`)
+  }
+
+  covers(sequence: number): boolean {
+    return sequence < this.sequence
+  }
+
+  /** Whether it is done for sure. */
+  isDone(topic: string, queueId: number, { epoch, sequence, queueOffset }: Place): boolean {
+    if (!this.covers(sequence)) return false
+    const mark = this.mark(topic, queueId, epoch)
+    if (mark === undefined) return false
+    if (queueOffset < mark.mark) return !mark.late.includes(queueOffset)
+    return mark.done.some(([first, count]) => queueOffset >= first && queueOffset < first + count)
+  }
+}
