@@ -7,7 +7,7 @@ export class SequenceSet {
   readonly #pieces = new Map<number, Uint8Array>()
   /** The last that was used: most often they come in a row. */
   #number = -1
-  #piece = new Uint8Array(0)
+  #piece: Uint8Array = new Uint8Array(0)
 
   /** False where it was in already. */
   add(sequence: number): boolean {
