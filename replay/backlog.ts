@@ -6,7 +6,7 @@
 import type { BlockPlaces } from './block.ts'
 import { type Body, type BodyMemory, payloadLength } from './body.ts'
 import { Page } from './page.ts'
-import type { Place } from './place.ts'
+import { eraOf, type Place } from './place.ts'
 import type { Reader } from './reader.ts'
 
 export interface BacklogEvents {
@@ -28,7 +28,7 @@ export class Backlog {
   readonly #events: BacklogEvents
   /** Offsets below this were released. */
   releasedEnd = 0
-  #releasedEpoch = 0
+  #releasedEra = 0
   #last: Page | undefined
   /** Index behind the newest message. */
   end = 0
@@ -51,14 +51,15 @@ export class Backlog {
 
   /** Whether a message of this offset would come behind higher ones. */
   isLate(epoch: number, queueOffset: number): boolean {
-    return epoch < this.#releasedEpoch || (epoch === this.#releasedEpoch && queueOffset < this.releasedEnd)
+    const era = eraOf(epoch)
+    return era < this.#releasedEra || (era === this.#releasedEra && queueOffset < this.releasedEnd)
   }
 
   /** A message whose turn it is, behind all others. It is counted already. */
   push(place: Place, body: Body | undefined, keeps = false): void {
     const late = this.isLate(place.epoch, place.queueOffset)
     if (!late) {
-      this.#releasedEpoch = place.epoch
+      this.#releasedEra = eraOf(place.epoch)
       this.releasedEnd = place.queueOffset + 1
     }
     let page = this.open
@@ -75,8 +76,8 @@ export class Backlog {
   /** A page from before this start, behind all others. Nothing of it is done yet. */
   restore(page: Page): void {
     if (this.#last !== undefined) this.seal(this.#last)
-    if (page.epoch > this.#releasedEpoch) this.releasedEnd = 0
-    this.#releasedEpoch = page.epoch
+    if (eraOf(page.epoch) > this.#releasedEra) this.releasedEnd = 0
+    this.#releasedEra = eraOf(page.epoch)
     this.releasedEnd = Math.max(this.releasedEnd, page.maxOffset + 1)
     this.#append(page)
     this.end += page.count

@@ -6,13 +6,21 @@
 
 import { isTheAcked, unpacked } from './check.ts'
 import type { Clock } from './clock.ts'
-import type { Cluster } from './cluster.ts'
+import { type Cluster, RefusedError } from './cluster.ts'
 import { type EndOfEpoch, type Epochs, type SourceConnection, SourceEpoch } from './epoch.ts'
 import type { Log } from './log.ts'
 import { view } from './reading.ts'
 
 /** Milliseconds that acks on a new connection wait, at most. */
 const CONFIRM_MOST = 500
+
+const NOTHING = 'nothing stands there'
+const ANOTHER = 'another message stands there'
+/** The source may well be as it was: it is slow, or does not let us read. (Where its connection broke it may have ended.) */
+interface Trouble {
+  reason: string
+  isDoubt: boolean
+}
 
 export class Confirmation {
   readonly #clock: Clock
@@ -59,9 +67,9 @@ export class Confirmation {
         this.#epochs.confirmed(connections, epoch)
         continue
       }
-      this.#epochs.disproved(connections, epoch)
+      this.#epochs.disproved(connections, epoch, trouble.isDoubt)
       this.#log.warn(
-        { address, epoch: epoch.ordinal, commitLogOffset: last.commitLogOffset, reason: trouble },
+        { address, epoch: epoch.ordinal, commitLogOffset: last.commitLogOffset, reason: trouble.reason },
         'what the source acked last was not read back over a new connection: a new epoch begins with it',
       )
     }
@@ -69,18 +77,22 @@ export class Confirmation {
   }
 
   /** Why it is not confirmed. */
-  #trouble(address: string, last: EndOfEpoch, deadline: number): Promise<string | undefined> {
-    if (last.commitLogOffset < 0) return Promise.resolve('no ack said where in its log the source has a message')
+  #trouble(address: string, last: EndOfEpoch, deadline: number): Promise<Trouble | undefined> {
+    if (last.commitLogOffset < 0)
+      return Promise.resolve({ reason: 'no ack said where in its log the source has a message', isDoubt: true })
     const expected = { ...last }
     return new Promise(resolve => {
-      const end = (trouble: string | undefined) => {
+      const end = (trouble: Trouble | undefined) => {
         this.#cancel()
         resolve(trouble)
       }
       this.#cancel = this.#clock.after(Math.max(0, deadline - this.#clock.now()), () =>
-        end(`no answer within ${CONFIRM_MOST} ms`),
+        end({ reason: `no answer within ${CONFIRM_MOST} ms`, isDoubt: true }),
       )
-      this.#read(address, expected).then(end, error => end((error as Error).message))
+      this.#read(address, expected).then(
+        reason => end(reason === undefined ? undefined : { reason, isDoubt: false }),
+        error => end({ reason: (error as Error).message, isDoubt: error instanceof RefusedError }),
+      )
     })
   }
 
@@ -92,11 +104,11 @@ export class Confirmation {
   /** Why it is not there. */
   async #read(address: string, expected: EndOfEpoch): Promise<string | undefined> {
     const record = await view(this.#cluster, address, expected.commitLogOffset)
-    if (record === undefined) return 'nothing stands there'
+    if (record === undefined) return NOTHING
     const isIt =
       record.topic === expected.topic &&
       record.queueId === expected.queueId &&
       unpacked(record).some(stored => isTheAcked(expected, stored))
-    return isIt ? undefined : 'another message stands there'
+    return isIt ? undefined : ANOTHER
   }
 }

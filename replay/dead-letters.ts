@@ -37,7 +37,7 @@ export class DeadLetters {
     this.#file ??= await fileSystem.create(`${this.#folder}/dead-letters-${clock.now()}-${randomId(2)}.jsonl`)
     const file = this.#file
     try {
-      file.append(Buffer.from(`${line}\n`))
+      await file.append(Buffer.from(`${line}\n`))
       await file.sync()
     } catch (error) {
       if (this.#file === file) this.#file = undefined

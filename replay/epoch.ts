@@ -21,7 +21,7 @@
 // Pure: no clock, no socket; who reads back is in confirmation.ts.
 
 import { AckedOffsets } from './acked-offsets.ts'
-import type { Place } from './place.ts'
+import { EPOCHS_IN_ORDER, ERA_EPOCHS_MAX, eraOf, type Place } from './place.ts'
 
 export interface Epoch {
   readonly ordinal: number
@@ -59,6 +59,10 @@ export class SourceEpoch implements Epoch {
   ordinal = 0
   id = ''
   readonly address: string
+  /** The epoch before, where it is not known whether its offsets go on in this one. */
+  continues: SourceEpoch | undefined = undefined
+  /** How many epochs of its era have a number beside the first; of the first only. */
+  continued = 0
   /** What began when the source took offsets of this one back. */
   successor: SourceEpoch | undefined = undefined
   /** What was acked first and last, by the source's log; at a commit-log offset of -1 where no ack had any. */
@@ -235,9 +239,10 @@ export class Epochs {
     }
   }
 
-  /** It was not, or nobody knows: they begin a new one, together. */
-  disproved(connections: readonly SourceConnection[], epoch: SourceEpoch): void {
+  /** It was not, or (`isInDoubt`) nobody knows: they begin a new one, together. */
+  disproved(connections: readonly SourceConnection[], epoch: SourceEpoch, isInDoubt: boolean): void {
     const next = new SourceEpoch(epoch.address)
+    if (isInDoubt) next.continues = epoch
     if (this.#newest === epoch) this.#newest = next
     this.confirmed(connections, next)
   }
@@ -256,7 +261,7 @@ export class Epochs {
   /** Epochs from this one on in which something was acked before this commit-log offset, the newest first. */
   around(epoch: SourceEpoch, commitLogOffset: number): SourceEpoch[] {
     const isBefore = ({ first }: SourceEpoch) => first.commitLogOffset >= 0 && first.commitLogOffset < commitLogOffset
-    return this.#recent.filter(one => one.ordinal >= epoch.ordinal && isBefore(one)).reverse()
+    return this.#recent.filter(one => eraOf(one.ordinal) >= eraOf(epoch.ordinal) && isBefore(one)).reverse()
   }
 
   #epochOf(send: Traced, queueId: number, place: Place): SourceEpoch {
@@ -276,8 +281,15 @@ export class Epochs {
     return epoch.present
   }
 
+  #ordinalFor({ continues }: SourceEpoch): number {
+    let first = continues
+    while (first?.continues !== undefined) first = first.continues
+    if (first === undefined || first.continued === ERA_EPOCHS_MAX) return ++this.#ordinal
+    return first.ordinal + ++first.continued * EPOCHS_IN_ORDER
+  }
+
   #number(epoch: SourceEpoch): void {
-    epoch.ordinal = ++this.#ordinal
+    epoch.ordinal = this.#ordinalFor(epoch)
     epoch.id = this.#draw()
     this.#recent = [...this.#recent.slice(-RECENT_MOST + 1), epoch]
     // The name answers from there now.

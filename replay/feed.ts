@@ -214,7 +214,7 @@ export class Feed {
   /** What is done now; `common` is what all feeds of the journal have alike. The returned function writes it. */
   snapshot(
     common: Pick<Slot, 'sequence' | 'nextSegmentId' | 'nextEpoch' | 'topics' | 'epochIds'>,
-    oldestEpoch: number,
+    oldestEra: number,
   ): () => Promise<void> {
     const queues: QueueState[] = [...this.#lanes.values()].map(({ topic, queueId, queue, remoteQueue, tail }) => {
       const lastAnswerAt = remoteQueue && this.#remoteBrokers.get(remoteQueue.broker)?.lastAnswerAt
@@ -222,9 +222,9 @@ export class Feed {
       return {
         topic,
         queueId,
-        marks: queue.marks(oldestEpoch),
+        marks: queue.marks(oldestEra),
         remote: remoteQueue && { ...remoteQueue },
-        ends: tail.ends.isEmpty ? undefined : tail.ends.encode(ENDS_BYTES_MAX),
+        ends: tail.encode(ENDS_BYTES_MAX),
       }
     })
     const slot = {
@@ -247,10 +247,10 @@ export class Feed {
     }
   }
 
-  /** Lowest epoch of which known ends have places: cursors have to name it. */
-  get oldestKnownEpoch(): number {
+  /** Lowest era of which known ends have places: cursors have to name it. */
+  get oldestKnownEra(): number {
     let oldest = Number.POSITIVE_INFINITY
-    for (const { tail } of this.#lanes.values()) oldest = Math.min(oldest, tail.ends.oldestEpoch)
+    for (const { tail } of this.#lanes.values()) oldest = Math.min(oldest, tail.ends.oldestEra)
     return oldest
   }
 

@@ -20,6 +20,7 @@ import {
   encodePlace,
   encodePlaceWithBody,
   encodeTopic,
+  eraOf,
   PLACE_BYTES,
   type Place,
   placeWithBodyBytes,
@@ -55,8 +56,8 @@ interface Segment {
   lastSequence: number
   /** Places in it that are not done. */
   live: number
-  /** Lowest epoch of its places. */
-  epoch: number
+  /** Lowest era of its places. */
+  era: number
 }
 
 /** Bytes of a segment of which it is not known whether they are on the disk. */
@@ -88,8 +89,6 @@ export class Journal {
   onSync: (seconds: number) => void = () => {}
   /** Called when what was appended so far begins to be written; what it gives back is called when that is done. */
   onFlush: () => () => void = () => () => {}
-  /** Whether something else keeps the disk busy: a small write may have to wait behind it. */
-  isDiskBusy: () => boolean = () => false
   errors = 0
   nextSegmentId = 1
   sequence = 0
@@ -109,7 +108,7 @@ export class Journal {
   #start = 0
   #end = 0
   #gathered = 0
-  #gatheredEpoch = 0
+  #gatheredEra = 0
   #flushScheduled = false
   #cancelSync: (() => void) | undefined
   #ending: Promise<unknown> = Promise.resolve()
@@ -152,11 +151,11 @@ export class Journal {
     return [...this.#topicNames]
   }
 
-  /** Lowest epoch of which there is a place on disk; undefined where there is none. */
-  get oldestEpoch(): number | undefined {
+  /** Lowest era of which there is a place on disk; undefined where there is none. */
+  get oldestEra(): number | undefined {
     let oldest: number | undefined
-    for (const { epoch, lastSequence } of this.#segments)
-      if (lastSequence >= 0 && (oldest === undefined || epoch < oldest)) oldest = epoch
+    for (const { era, lastSequence } of this.#segments)
+      if (lastSequence >= 0 && (oldest === undefined || era < oldest)) oldest = era
     return oldest
   }
 
@@ -179,7 +178,7 @@ export class Journal {
         last.bytes += segment.bytes
         last.live += segment.live
         last.lastSequence = Math.max(last.lastSequence, segment.lastSequence)
-        last.epoch = Math.min(last.epoch, segment.epoch)
+        last.era = Math.min(last.era, segment.era)
       } else this.#segments.push({ ...segment, paths: [path] })
     }
     await this.#prepare()
@@ -203,7 +202,8 @@ export class Journal {
       this.#end = encodeTopic(this.#slab, this.#end, this.#salt, topicNumber, name)
     }
     place.sequence = this.sequence++
-    if (this.#gathered++ === 0 || place.epoch < this.#gatheredEpoch) this.#gatheredEpoch = place.epoch
+    const era = eraOf(place.epoch)
+    if (this.#gathered++ === 0 || era < this.#gatheredEra) this.#gatheredEra = era
     if (body === undefined) {
       this.#room(PLACE_BYTES)
       this.#end = encodePlace(this.#slab, this.#end, this.#salt, place, topicNumber, queueId)
@@ -250,7 +250,12 @@ export class Journal {
   async checkpoint(writeCursors: () => Promise<void>): Promise<void> {
     const needless = this.#segments.filter(segment => segment.live === 0 && segment !== this.#current)
     await this.sync()
-    await writeCursors()
+    try {
+      await writeCursors()
+    } catch (error) {
+      this.errors++
+      throw error
+    }
     for (const segment of needless) {
       this.#forgetDoubts(segment)
       for (const path of segment.paths) await this.#environment.fileSystem.remove(path)
@@ -301,9 +306,9 @@ export class Journal {
     if (this.#gathered > 0) {
       if (segment.firstSequence < 0) {
         segment.firstSequence = this.sequence - this.#gathered
-        segment.epoch = this.#gatheredEpoch
+        segment.era = this.#gatheredEra
       }
-      segment.epoch = Math.min(segment.epoch, this.#gatheredEpoch)
+      segment.era = Math.min(segment.era, this.#gatheredEra)
       segment.lastSequence = this.sequence - 1
       segment.live += this.#gathered
       this.#gathered = 0
@@ -314,7 +319,7 @@ export class Journal {
       return told()
     }
     const head = file.bytes === 0 ? this.#prologue(file.path) : undefined
-    file.write(bytes, head, file.isSlow || this.isDiskBusy(), () => {
+    file.append(bytes, head, () => {
       if (this.#options.ack === 'fsync') void file.sync().then(told)
       else told()
       this.#syncSoon()
@@ -342,7 +347,7 @@ export class Journal {
     this.#file = this.#next
     this.#next = undefined
     const paths = this.#file === undefined ? [] : [this.#file.path]
-    this.#current = { paths, bytes: 0, firstSequence: -1, lastSequence: -1, live: 0, epoch: 0 }
+    this.#current = { paths, bytes: 0, firstSequence: -1, lastSequence: -1, live: 0, era: 0 }
     if (this.#file !== undefined) this.#segmentOf.set(this.#file, this.#current)
     this.#segments.push(this.#current)
     // After a failure the retry makes it: a full disk must not cost a file a turn.
@@ -369,7 +374,10 @@ export class Journal {
   async #create(): Promise<PlaceFile> {
     const path = `${this.#folder}/${segmentName({ id: this.nextSegmentId++, salt: this.#salt })}`
     // A disk that is full may not take the places of what is acked meanwhile: theirs is set aside.
-    const file = await this.#environment.fileSystem.create(path, this.#options.segmentBytes)
+    const { fileSystem } = this.#environment
+    // Not all of a small disk: cursors need some, too.
+    const free = await fileSystem.freeBytes(this.#folder)
+    const file = await fileSystem.create(path, Math.min(this.#options.segmentBytes, Math.floor(free / 8)))
     const { ack, stallTimeout } = this.#options
     const timeouts = { write: stallTimeout, sync: ack === 'fsync' ? stallTimeout : stallTimeout * PATIENCE }
     return new PlaceFile(this.#environment, path, file, timeouts, this.#events)
@@ -440,7 +448,13 @@ export class Journal {
   async #rewrite(): Promise<void> {
     this.#rewriting = true
     try {
-      while (this.#doubts.length > 0) {
+      // With a file for what comes, or it would be in doubt at once.
+      while (this.#doubts.length > 0 || (this.#file === undefined && this.#next === undefined)) {
+        if (this.#doubts.length === 0) {
+          await this.#prepare()
+          if (this.#file === undefined && this.#next === undefined) break
+          continue
+        }
         const { segment, bytes } = this.#doubts[0]!
         const whole = [...bytes]
         const path = await this.#writeWhole(whole)
@@ -449,13 +463,12 @@ export class Journal {
         // Meanwhile all in it was done.
         else await this.#environment.fileSystem.remove(path)
       }
-      await this.#prepare()
       if (this.#next !== undefined || this.#file !== undefined) this.#recovered()
     } catch (error) {
       this.#fail('append', error as Error)
     }
     this.#rewriting = false
-    if (this.#failed) this.#retrySoon()
+    if (this.#failed || this.#doubts.length > 0) this.#retrySoon()
   }
 
   async #writeWhole(bytes: readonly Buffer[]): Promise<string> {
@@ -463,7 +476,7 @@ export class Journal {
     const path = `${this.#folder}/${segmentName({ id: this.nextSegmentId++, salt: this.#salt })}`
     const file = await fileSystem.create(path)
     try {
-      await file.write(Buffer.concat([this.#prologue(path), ...bytes]))
+      await file.append(Buffer.concat([this.#prologue(path), ...bytes]))
       await file.sync()
       return path
     } catch (error) {

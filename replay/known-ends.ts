@@ -10,7 +10,7 @@
 //   (counted)                 (folded)                 (folded)
 
 import { type EncodedFold, type Fold, type Foldable, FoldedPlaces } from './folded-places.ts'
-import { PlaceFlag } from './place.ts'
+import { eraOf, PlaceFlag } from './place.ts'
 
 /** A message of ours at the remote. */
 export interface KnownEnd {
@@ -53,6 +53,8 @@ export interface EncodedKnownEnds {
   earlier: number
   /** Places that are unclear again, since a tail was lost. */
   again: EncodedFold[]
+  /** Where the next reading begins, at most. */
+  readFrom?: number
 }
 
 export interface LostTail {
@@ -91,11 +93,11 @@ export class KnownEnds {
     return this.#kept.at(-1)?.end
   }
 
-  /** The lowest ordinal of an epoch of which places are kept. */
-  get oldestEpoch(): number {
+  /** The lowest era of which places are kept. */
+  get oldestEra(): number {
     let oldest = Number.POSITIVE_INFINITY
-    for (const { fold } of this.#again) oldest = Math.min(oldest, fold.epoch)
-    for (const { done } of this.#kept) for (const { epoch } of done.folds) oldest = Math.min(oldest, epoch)
+    for (const { fold } of this.#again) oldest = Math.min(oldest, eraOf(fold.epoch))
+    for (const { done } of this.#kept) for (const { epoch } of done.folds) oldest = Math.min(oldest, eraOf(epoch))
     return oldest
   }
 

@@ -365,6 +365,7 @@ export class Lane {
       this.tail.doubt(first)
       return
     }
+    this.tail.stored(first + messages.length - 1)
     for (let left = messages.length; left > 0; left--) account.replicated(this.queue.done(0))
     this.#fewerInParts(messages.length)
     target.end = first + messages.length

@@ -1,14 +1,10 @@
 // One file of places while it is written: appended to, synced, ended.
 //
-// Appends are made on the event loop; while the disk is slow, off it, one at a time. It keeps what is not synced. The first
-// operation that fails, or takes too long, is its last: the file is left behind, and what is in doubt is handed back. An fsync
+// Appends are made one at a time. It keeps what is not synced. The first operation that fails, or takes too long, is its last: the file is left behind, and what is in doubt is handed back. An fsync
 // is never tried again: after a failed one the kernel takes the pages for clean, and the next would say that all is well.
 
 import type { Environment } from './environment.ts'
 import type { AppendFile } from './file-system.ts'
-
-/** Milliseconds that a sync may take before appends leave the event loop: the next could hang with it. */
-const SLOW_SYNC = 20
 
 export interface PlaceFileEvents {
   /** Seconds that an append, a sync took. */
@@ -26,14 +22,13 @@ export class PlaceFile {
   /** Milliseconds: for who waits for a write, and for a sync. */
   readonly #writeTimeout: number
   readonly #syncTimeout: number
-  /** What is being appended off the loop, was appended since the last sync began, and what that sync is about. */
+  /** What is being appended, was appended since the last sync began, and what that sync is about. */
   #beingWritten: Buffer | undefined
   #unsynced: Buffer[] = []
   #beingSynced: Buffer[] = []
   #idle: Promise<void> = Promise.resolve()
   #syncing: Promise<void> | undefined
   #nextSync: Promise<void> | undefined
-  #syncStartedAt = 0
   #failed = false
   /** Who waits, and is told when it fails. */
   readonly #waiting = new Set<() => void>()
@@ -53,7 +48,7 @@ export class PlaceFile {
     this.#events = events
   }
 
-  /** Whether an append is out, off the loop. */
+  /** Whether an append is out. */
   get isBusy(): boolean {
     return this.#beingWritten !== undefined
   }
@@ -63,36 +58,21 @@ export class PlaceFile {
     return this.#idle
   }
 
-  get isSlow(): boolean {
-    return this.#syncing !== undefined && this.#environment.clock.now() - this.#syncStartedAt > SLOW_SYNC
-  }
-
   /**
    * Appends; `told` is called when that has returned, or has failed. Not while it is busy. `head`, with which a file begins,
    * is never in doubt: whoever writes anew has one.
    */
-  write(bytes: Buffer, head: Buffer | undefined, offLoop: boolean, told: () => void): void {
+  append(bytes: Buffer, head: Buffer | undefined, told: () => void): void {
     const all = head === undefined ? bytes : Buffer.concat([head, bytes])
     this.bytes += all.length
     const started = this.#environment.clock.uptime()
-    if (offLoop) {
-      this.#beingWritten = bytes
-      this.#idle = this.#watched('append', this.#writeTimeout, this.#file.write(all), () => {
-        // Only now: a sync that is out does not know of it.
-        this.#beingWritten = undefined
-        this.#unsynced.push(bytes)
-        this.#events.appended((this.#environment.clock.uptime() - started) / 1000)
-      }).then(told)
-      return
-    }
-    this.#unsynced.push(bytes)
-    try {
-      this.#file.append(all)
+    this.#beingWritten = bytes
+    this.#idle = this.#watched('append', this.#writeTimeout, this.#file.append(all), () => {
+      // Only now: a sync that is out does not know of it.
+      this.#beingWritten = undefined
+      this.#unsynced.push(bytes)
       this.#events.appended((this.#environment.clock.uptime() - started) / 1000)
-    } catch (error) {
-      this.#fail('append', error as Error)
-    }
-    told()
+    }).then(told)
   }
 
   /** Resolves when what is written so far is synced, or the file has failed. */
@@ -108,7 +88,6 @@ export class PlaceFile {
     }
     this.#beingSynced = this.#unsynced
     this.#unsynced = []
-    this.#syncStartedAt = this.#environment.clock.now()
     const started = this.#environment.clock.uptime()
     this.#syncing = this.#watched('sync', this.#syncTimeout, this.#file.sync(), () => {
       this.#beingSynced = []

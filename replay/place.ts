@@ -41,6 +41,19 @@ export type SkipReason = 'delayed' | 'transaction' | 'reply' | 'loop'
 export const ALL_REMOTES = 0xffffff
 export const REMOTES_MAX = 24
 
+/**
+ * Epochs that began only because nobody could tell whether the source's offsets go on are of one era with the one before:
+ * most often they do, and within an era the order is that of offsets. The lower 24 bits of an epoch's ordinal are its era; the
+ * others number such epochs within it.
+ */
+export function eraOf(epoch: number): number {
+  return epoch & (EPOCHS_IN_ORDER - 1)
+}
+
+export const EPOCHS_IN_ORDER = 0x1000000
+/** Epochs of one era, at most. */
+export const ERA_EPOCHS_MAX = 255
+
 export interface Place {
   /** Ordinal of the epoch of the source that gave the offsets. */
   epoch: number

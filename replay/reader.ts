@@ -8,7 +8,7 @@ import type { Backlog } from './backlog.ts'
 import type { Body } from './body.ts'
 import type { QueueMark } from './cursor.ts'
 import { Page } from './page.ts'
-import type { Place } from './place.ts'
+import { eraOf, type Place } from './place.ts'
 
 /** Messages that are made ready from the head on. */
 const WINDOW = 1_024
@@ -238,12 +238,12 @@ export class Reader {
     return this.#page.hasPlaces ? this.#page.ackedAt(this.#at) : this.#page.firstAckedAt
   }
 
-  /** What is done, of the epochs from this one on. */
-  marks(oldestEpoch: number): QueueMark[] {
+  /** What is done, of the eras from this one on. */
+  marks(oldestEra: number): QueueMark[] {
     const done = this.#doneRuns()
     const marks: QueueMark[] = []
     for (const epoch of new Set([...this.#passedEnd.keys(), ...this.#late.keys(), ...done.keys()])) {
-      if (epoch < oldestEpoch) {
+      if (eraOf(epoch) < oldestEra) {
         this.#passedEnd.delete(epoch)
         this.#late.delete(epoch)
         this.#doneBefore.delete(epoch)

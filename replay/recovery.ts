@@ -14,7 +14,7 @@ import type { Feed } from './feed.ts'
 import type { RecoveredSegment } from './journal.ts'
 import type { Message } from './message.ts'
 import { Page } from './page.ts'
-import { ALL_REMOTES, type Place } from './place.ts'
+import { ALL_REMOTES, eraOf, type Place } from './place.ts'
 import { parseSegmentName, readSegment } from './segment.ts'
 import { SequenceSet } from './sequence-set.ts'
 import type { BlockFile } from './spill.ts'
@@ -128,13 +128,13 @@ export class Recovery {
 
   async #readHeaders(name: string, salt: number, blocks: FoundBlock[]): Promise<void> {
     const path = `${this.#folder}/${name}`
-    const file: BlockFile = { path, bytes: 0, pages: 0, epoch: Number.POSITIVE_INFINITY }
+    const file: BlockFile = { path, bytes: 0, pages: 0, era: Number.POSITIVE_INFINITY }
     this.#files.push(file)
     await this.#environment.fileSystem.sync(path)
     const { bytes, damaged, tornBytes } = await scanBlockFile(this.#environment.fileSystem, path, salt, scanned => {
       this.#high = Math.max(this.#high, scanned.header.maxSequence)
       this.#epochIds.set(scanned.header.epoch, scanned.header.epochId)
-      file.epoch = Math.min(file.epoch, scanned.header.epoch)
+      file.era = Math.min(file.era, eraOf(scanned.header.epoch))
       blocks.push({ ...scanned, file })
     })
     file.bytes = bytes
@@ -168,14 +168,14 @@ export class Recovery {
       firstSequence: -1,
       lastSequence: -1,
       live: 0,
-      epoch: 0,
+      era: 0,
     }
     const read = readSegment(bytes, salt, {
       topic: () => {},
       epoch: () => {},
       place: (topicNumber, queueId, place, body) => {
-        if (segment.firstSequence < 0) segment.epoch = place.epoch
-        segment.epoch = Math.min(segment.epoch, place.epoch)
+        if (segment.firstSequence < 0) segment.era = eraOf(place.epoch)
+        segment.era = Math.min(segment.era, eraOf(place.epoch))
         // What was written anew after a failure may stand behind higher ones.
         segment.firstSequence =
           segment.firstSequence < 0 ? place.sequence : Math.min(segment.firstSequence, place.sequence)
@@ -241,7 +241,7 @@ export class Recovery {
       for (const [queueId, { blocks, leftovers }] of queues) {
         const backlog = this.#backlog(topic, queueId)
         blocks.sort((a, b) => orderOf(a.header, b.header))
-        leftovers.sort(({ place: a }, { place: b }) => a.epoch - b.epoch || a.queueOffset - b.queueOffset)
+        leftovers.sort(({ place: a }, { place: b }) => eraOf(a.epoch) - eraOf(b.epoch) || a.queueOffset - b.queueOffset)
         let next = 0
         for (const block of blocks) {
           // A page may have gone to disk before one that stands before it.
@@ -347,11 +347,12 @@ function lateIn(places: readonly Place[], isLate: (place: Place) => boolean): bo
 
 /** In the order of release, nearly: what came late went behind higher offsets. */
 function orderOf(a: ScannedBlock['header'], b: ScannedBlock['header']): number {
-  return a.epoch - b.epoch || a.maxOffset - b.maxOffset || a.minSequence - b.minSequence
+  return eraOf(a.epoch) - eraOf(b.epoch) || a.maxOffset - b.maxOffset || a.minSequence - b.minSequence
 }
 
 function isBefore({ epoch, queueOffset }: Place, header: ScannedBlock['header']): boolean {
-  return epoch < header.epoch || (epoch === header.epoch && queueOffset < header.maxOffset)
+  const eras = eraOf(epoch) - eraOf(header.epoch)
+  return eras < 0 || (eras === 0 && queueOffset < header.maxOffset)
 }
 
 /** Whether a feed has to do all messages of a page, none, or it takes a look at each to tell. */

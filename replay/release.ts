@@ -14,6 +14,8 @@
 //
 // Pure: no clock, no disk. It does not know what a message is, only its offset and how many it stands for.
 
+import { eraOf } from './place.ts'
+
 export interface Releasable {
   /** Ordinal of the epoch that its offset counts in. */
   epoch: number
@@ -40,8 +42,8 @@ class Queue<M extends Releasable> {
   /** In order of acks, and in order of places. */
   readonly byAck = new Fifo<M>(isReleased)
   readonly byOffset: M[] = []
-  /** The highest epoch that anything was released of, and the offset behind its last. */
-  releasedEpoch = 0
+  /** The highest era that anything was released of, and the offset behind its last. */
+  releasedEra = 0
   releasedEnd = -1
 }
 
@@ -153,9 +155,10 @@ export class Release<M extends Releasable> {
     for (const message of queue.byOffset) {
       const { epoch, queueOffset } = message
       if ((limit === undefined || isBehind(message, limit)) && !isNext(queue, message)) break
-      const late = epoch < queue.releasedEpoch || (epoch === queue.releasedEpoch && queueOffset < queue.releasedEnd)
+      const era = eraOf(epoch)
+      const late = era < queue.releasedEra || (era === queue.releasedEra && queueOffset < queue.releasedEnd)
       if (!late) {
-        queue.releasedEpoch = epoch
+        queue.releasedEra = era
         queue.releasedEnd = queueOffset + 1
       }
       message.released = true
@@ -172,12 +175,13 @@ export class Release<M extends Releasable> {
   }
 }
 
-function isNext(queue: { releasedEpoch: number; releasedEnd: number }, { epoch, queueOffset }: Releasable): boolean {
-  return queueOffset === queue.releasedEnd && epoch === queue.releasedEpoch
+function isNext(queue: { releasedEra: number; releasedEnd: number }, { epoch, queueOffset }: Releasable): boolean {
+  return queueOffset === queue.releasedEnd && eraOf(epoch) === queue.releasedEra
 }
 
 function isBehind(one: Releasable, other: Releasable): boolean {
-  return one.epoch === other.epoch ? one.queueOffset > other.queueOffset : one.epoch > other.epoch
+  const eras = eraOf(one.epoch) - eraOf(other.epoch)
+  return eras === 0 ? one.queueOffset > other.queueOffset : eras > 0
 }
 
 function isSettled({ settled }: Outstanding): boolean {

@@ -49,13 +49,18 @@ export class RemoteTail {
   #settling = 0
   /** Whether the tail may be lost, though the link lives. */
   #isInDoubt = false
-  /** Reading begins where something was last answered, at most. */
+  /**
+   * Reading begins there at most: where something was last answered, or where the last reading began, as long as what it found
+   * is not passed. A known end that is newer says nothing of that.
+   */
   #readFrom = Number.POSITIVE_INFINITY
   /** Unclear since a tail was lost, and not among the places yet: their source has to prove them first. */
   #toProve: Fold[] = []
   readonly #proofs = new Map<Fold, 'fits' | LostCause>()
-  /** What was found at the remote; the lane may have more of it behind what is in memory now, up to an index. */
-  #arrived: (Pick<Arrived, 'places' | 'unstamped'> & { until: number; isIncomplete: boolean }) | undefined
+  /** Indexes in the backlog of what was found behind what was not: out of order, if that is sent. */
+  #ahead: number[] = []
+  /** What was found at the remote, and how far that goes. The lane may have more of it behind what is in memory now, up to an index. */
+  #arrived: (Pick<Arrived, 'places' | 'unstamped'> & { until: number; highest: number }) | undefined
   /** Numbers for places that the journal does not have to know any more: below all of its own. */
   #againSequence = -1
 
@@ -71,8 +76,17 @@ export class RemoteTail {
   restore(encoded: EncodedKnownEnds): number {
     this.ends = KnownEnds.decode(encoded)
     const { again } = this.ends
+    if (encoded.readFrom !== undefined) this.#readFrom = encoded.readFrom
     this.#toProve = [...again.folds]
     return again.count
+  }
+
+  /** For a slot of the cursor: undefined where nothing is known. */
+  encode(bytesMax: number): EncodedKnownEnds | undefined {
+    const isPending = this.#readFrom < Number.POSITIVE_INFINITY
+    if (this.ends.isEmpty && !isPending) return undefined
+    const encoded = this.ends.encode(bytesMax)
+    return isPending ? { ...encoded, readFrom: this.#readFrom } : encoded
   }
 
   lookAgain(): void {
@@ -83,13 +97,15 @@ export class RemoteTail {
   doubt(offset: number | undefined): void {
     this.isUnclear = true
     this.#isInDoubt = true
-    this.#readFrom = offset ?? Number.POSITIVE_INFINITY
+    this.#readFrom = Math.min(this.#readFrom, offset ?? Number.POSITIVE_INFINITY)
   }
 
   /** The lane goes to another queue. */
   leave(): void {
     this.ends.forgetAll()
     this.isUnclear = false
+    this.#arrived = undefined
+    this.#readFrom = Number.POSITIVE_INFINITY
     this.#settling = 0
   }
 
@@ -120,8 +136,6 @@ export class RemoteTail {
     // How far it was read proves nothing of a queue that may have been cut off before, and filled again.
     if (ends.length > 0) target.end = stands < 0 ? 0 : ends[stands]!.remoteOffset + 1
     else if ((await maxOffset(remote.cluster, address, topic, target.queueId)) < target.end) target.end = 0
-    target.end = Math.min(target.end, this.#readFrom)
-    this.#readFrom = Number.POSITIVE_INFINITY
     if (stands === ends.length - 1) return
     const gone = ends[stands + 1]!.remoteOffset + 1 - there.maxOffset
     const { places, first, unknown } = this.ends.tailLostAfter(stands)
@@ -207,6 +221,7 @@ export class RemoteTail {
   #read(address: string, target: RemoteQueue): Promise<Arrived> {
     const { cluster } = this.#context.remote
     const { isStopped } = this.#lane
+    target.end = Math.min(target.end, this.#readFrom)
     return arrived(cluster, address, this.#topic, target.queueId, target.end, this.#origin, isStopped)
   }
 
@@ -214,7 +229,8 @@ export class RemoteTail {
     const { environment } = this.#context
     await this.#queue.load()
     if (newest !== undefined) this.ends.note({ ...newest, at: environment.clock.now() }, [])
-    this.#arrived = { places, unstamped, until: this.#queue.backlog.end, isIncomplete: false }
+    this.#readFrom = target.end
+    this.#arrived = { places, unstamped, until: this.#queue.backlog.end, highest: -1 }
     const found = this.passArrived()
     this.isUnclear = false
     target.end = end
@@ -225,6 +241,17 @@ export class RemoteTail {
     return found
   }
 
+  /** The head is stored at the remote: what was found behind it comes before it there. */
+  stored(remoteOffset: number): void {
+    const { totals } = this.#context.account
+    if (this.#ahead.length > 0) {
+      const head = this.#queue.headIndex
+      totals.reordered += this.#ahead.filter(index => index > head).length
+      this.#ahead = []
+    }
+    if (this.#arrived !== undefined) this.#arrived.highest = Math.max(this.#arrived.highest, remoteOffset)
+  }
+
   /** What was found at the remote of what is in memory now is done. Returns how many messages. */
   passArrived(): number {
     if (this.#arrived === undefined) return 0
@@ -232,6 +259,7 @@ export class RemoteTail {
     const { places, unstamped, until } = this.#arrived
     const found: number[] = []
     const done: [place: Place, remoteOffset: number][] = []
+    let isMissing = false
     let { newest } = this.ends
     for (let index = 0; index < this.#queue.span; index++) {
       if (this.#queue.isDone(index)) continue
@@ -243,7 +271,7 @@ export class RemoteTail {
         const trace = traceKey(bornTimestamp, hash)
         remoteOffset = unstamped.get(trace)?.shift()
         if (remoteOffset === undefined) {
-          this.#arrived.isIncomplete = true
+          isMissing = true
           continue
         }
         if (newest === undefined || newest.remoteOffset < remoteOffset)
@@ -253,14 +281,19 @@ export class RemoteTail {
       }
       found.push(index)
       done.push([place, remoteOffset])
-      // What goes before it comes behind it: the remote has lost that, or it was late.
-      if (this.#arrived.isIncomplete) account.totals.reordered++
+      // What goes before it stands behind it, or will: the remote had lost that, or it was late.
+      if (remoteOffset < this.#arrived.highest) account.totals.reordered++
+      else if (isMissing) this.#ahead.push(this.#queue.headIndex + index)
+      this.#arrived.highest = Math.max(this.#arrived.highest, remoteOffset)
     }
     // From the last on: what is done at the head moves the indexes.
     for (const index of found.toReversed()) account.replicated(this.#queue.done(index))
     if (newest !== undefined && newest !== this.ends.newest) this.ends.note(newest, [])
     for (const [place, remoteOffset] of done) this.ends.found(place, remoteOffset)
-    if (this.#queue.headIndex >= until) this.#arrived = undefined
+    if (this.#queue.headIndex >= until) {
+      this.#arrived = undefined
+      this.#readFrom = Number.POSITIVE_INFINITY
+    }
     return found.length
   }
 }

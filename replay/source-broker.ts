@@ -15,7 +15,7 @@ import { Journal } from './journal.ts'
 import type { AckedMessage } from './message.ts'
 import { Pace, QUESTIONS_MOST } from './pace.ts'
 import { PAGE_BYTES, type Page } from './page.ts'
-import { ALL_REMOTES, type Place, SKIP_REASONS } from './place.ts'
+import { ALL_REMOTES, eraOf, type Place, SKIP_REASONS } from './place.ts'
 import { Readable } from './readable.ts'
 import { Recovery } from './recovery.ts'
 import { Release } from './release.ts'
@@ -91,7 +91,8 @@ export class SourceBroker {
   readonly #release: Release<AckedMessage>
   readonly #unresolved: Unresolved
   readonly #retention: Retention
-  readonly #readable: Readable
+  /** Which topics may be read back from the source. */
+  readonly readable: Readable
   readonly #pace = new Pace()
   readonly #turns = new Turns(QUESTIONS_MOST)
   /** The send whose ack is waited for with a watch in hand, and since when. */
@@ -148,7 +149,6 @@ export class SourceBroker {
       },
       memory,
     )
-    this.journal.isDiskBusy = () => this.spill.isBusy
     this.journal.onFlush = () => this.#flushed()
     this.#release = new Release((message, late) => this.#released(message, late))
     const shared = {
@@ -168,13 +168,13 @@ export class SourceBroker {
         broker: name,
         epochId: (epoch: number) => this.journal.epochIds.get(epoch) ?? '',
       },
-      refused: (topic: string, reason: string) => this.#readable.refused(topic, reason),
+      refused: (topic: string, reason: string) => this.readable.refused(topic, reason),
       checkpoint: () => this.checkpoint(),
     }
     const load = (page: Page, backlog: Backlog) => this.spill.load(page, backlog)
     this.feeds = remotes.map(remote => new Feed(environment, folder, remote, shared, load))
     const { clock, log } = environment
-    this.#readable = new Readable({ clock, log, source, broker: name, address: () => this.address })
+    this.readable = new Readable({ clock, log, source, broker: name, address: () => this.address })
     this.#retention = new Retention({
       clock,
       log,
@@ -224,7 +224,8 @@ export class SourceBroker {
       nextSegmentId: Math.max(recovered.nextSegmentId, ...slots.map(slot => slot.nextSegmentId)),
     })
     this.#batch = newBatch(this.journal.sequence)
-    const last = Math.max(0, ...recovered.epochIds.keys(), ...slots.map(slot => slot.nextEpoch - 1))
+    const eras = [...recovered.epochIds.keys()].map(eraOf)
+    const last = Math.max(0, ...eras, ...slots.map(slot => slot.nextEpoch - 1))
     this.#epochs = new Epochs(
       this.#address,
       { ordinal: last + 1, id: randomId(6) },
@@ -239,8 +240,8 @@ export class SourceBroker {
     this.#ownConnection = this.connection(this.#address)
     if (recovered.waiting > 0)
       log.info({ broker: name, messages: recovered.waiting }, 'messages from before this start wait to be replicated')
-    // Durable before the first record of the new epoch: a slot is what keeps ordinals from being drawn twice.
-    await this.checkpoint()
+    // A disk that takes nothing now does not keep producers from the source; lanes wait for their cursors.
+    await this.checkpoint().catch(error => log.error({ err: error, broker: name }, 'a cursor could not be written'))
     this.#started = true
     for (const lane of this.#allLanes()) lane.start(true)
     this.#scheduleCheckpoint()
@@ -316,7 +317,7 @@ export class SourceBroker {
     message.epoch = isSkipped ? this.epoch : this.#epochs.acked(send, queueId, message).ordinal
     message.backlog = this.#backlog(topic, queueId)
     message.journaled = !isSkipped && this.#mustJournal(topic, queueId, message)
-    if (message.journaled && !this.#hasRoomFor(message)) this.#keepsNoBody(topic, queueId, message)
+    if (message.journaled && !this.#hasRoomFor(topic, message)) this.#keepsNoBody(topic, queueId, message)
     this.journal.append(topic, queueId, message, message.journaled ? message : undefined)
     if (message.journaled) this.#memory.keepAnyway(message)
     message.kept = message.journaled || (message.skipMask !== ALL_REMOTES && this.#memory.keep(message))
@@ -335,25 +336,22 @@ export class SourceBroker {
     return this.#wasFull
   }
 
-  /** Topics that may not be read back from the source, with the reason. */
-  get unreadable(): { topic: string; reason: string }[] {
-    return this.#readable.refusals
-  }
-
   #mustJournal(topic: string, queueId: number, { queueOffset }: Place): boolean {
     // Asked in any case: when there is no room it has to be known.
-    const mayReadBack = this.#readable.mayReadBack(topic, queueId, queueOffset)
+    const mayReadBack = this.readable.mayReadBack(topic, queueId, queueOffset)
     return this.options.journal.bodies === 'always' || !mayReadBack
   }
 
-  #hasRoomFor(message: AckedMessage): boolean {
-    return !this.#memory.isFull || (!this.spill.failed && this.#hasRoom(payloadLength(message)))
+  /** What surely cannot be had again may exceed the memory for as long as it takes to go to disk. */
+  #hasRoomFor(topic: string, message: AckedMessage): boolean {
+    if (!this.#memory.isFull) return true
+    return this.readable.isRefused(topic) && !this.spill.failed && this.#hasRoom(payloadLength(message))
   }
 
   /** It can be kept nowhere: it is a gap, unless it is known that the source does not let it be read back. */
   #keepsNoBody(topic: string, queueId: number, message: AckedMessage): void {
     message.journaled = false
-    if (!this.#readable.isRefused(topic)) return
+    if (!this.readable.isRefused(topic)) return
     message.skipReason = SKIP_REASONS.indexOf('full')
     message.skipMask = ALL_REMOTES
     this.#environment.log.error(
@@ -409,7 +407,7 @@ export class SourceBroker {
     this.#confirmation.close()
     this.#unresolved.close()
     this.#retention.close()
-    this.#readable.close()
+    this.readable.close()
     this.#release.giveUp(Number.POSITIVE_INFINITY, () => {})
     await Promise.all(this.feeds.map(feed => feed.stop()))
     await this.spill.close()
@@ -551,20 +549,21 @@ export class SourceBroker {
       topics: this.journal.topics,
       epochIds: [...this.journal.epochIds],
     }
-    const oldestEpoch = this.#oldestEpoch()
-    const writes = this.feeds.map(feed => feed.snapshot(common, oldestEpoch))
+    const oldestEra = this.#oldestEra()
+    const writes = this.feeds.map(feed => feed.snapshot(common, oldestEra))
     const needless = this.spill.needless()
     await this.journal.checkpoint(async () => {
       await Promise.all(writes.map(write => write()))
     })
     await this.spill.remove(needless)
-    const oldestNamed = Math.min(oldestEpoch, ...this.feeds.map(feed => feed.oldestKnownEpoch))
-    for (const epoch of this.journal.epochIds.keys()) if (epoch < oldestNamed) this.journal.epochIds.delete(epoch)
+    const oldestNamed = Math.min(oldestEra, ...this.feeds.map(feed => feed.oldestKnownEra))
+    for (const epoch of this.journal.epochIds.keys())
+      if (eraOf(epoch) < oldestNamed) this.journal.epochIds.delete(epoch)
   }
 
-  /** Of the epochs of which anything is on disk: cursors have to say what of it is done. */
-  #oldestEpoch(): number {
-    return Math.min(this.epoch, this.journal.oldestEpoch ?? this.epoch, this.spill.oldestEpoch)
+  /** Of the eras of which anything is on disk: cursors have to say what of it is done. */
+  #oldestEra(): number {
+    return Math.min(this.epoch, this.journal.oldestEra ?? this.epoch, this.spill.oldestEra)
   }
 
   #scheduleCheckpoint(): void {

@@ -20,6 +20,7 @@ import type { Body, BodyMemory } from './body.ts'
 import type { Environment } from './environment.ts'
 import type { AppendFile } from './file-system.ts'
 import type { BlockLocation, Page } from './page.ts'
+import { eraOf } from './place.ts'
 import { SEGMENT_HEADER_BYTES } from './segment.ts'
 
 /** Bytes of blocks in one write, and written and not synced, at most. */
@@ -61,8 +62,8 @@ export interface BlockFile {
   bytes: number
   /** Pages in it that somebody needs. */
   pages: number
-  /** Lowest epoch of its blocks. */
-  epoch: number
+  /** Lowest era of its blocks. */
+  era: number
 }
 
 interface OpenFile extends BlockFile {
@@ -107,10 +108,6 @@ export class Spill {
     this.#memory = memory
   }
 
-  get isBusy(): boolean {
-    return this.#running !== undefined
-  }
-
   get failed(): boolean {
     return this.#failed
   }
@@ -121,10 +118,10 @@ export class Spill {
     return { bytes, files: this.#files.size }
   }
 
-  /** Lowest epoch of which there is a block. */
-  get oldestEpoch(): number {
+  /** Lowest era of which there is a block. */
+  get oldestEra(): number {
     let oldest = Number.POSITIVE_INFINITY
-    for (const { epoch } of this.#files.values()) oldest = Math.min(oldest, epoch)
+    for (const { era } of this.#files.values()) oldest = Math.min(oldest, era)
     return oldest
   }
 
@@ -284,12 +281,12 @@ export class Spill {
       // Counted before: where the write fails nothing is known of the file's end, and it is left behind.
       open.bytes = at
       const bytes = blocks.length === 1 ? blocks[0]! : Buffer.concat(blocks)
-      await this.#watched('write', open.file.write(bytes))
+      await this.#watched('write', open.file.append(bytes))
       if (this.#file !== open) throw new Error(`${open.path} was left while a block was written to it`)
       if (open.unsynced.length === 0) this.#syncDueAt = clock.now() + SYNC_DELAY
       open.unsyncedBytes += bytes.length
       for (const { page, backlog, location, withBody } of written) {
-        open.epoch = Math.min(open.epoch, page.epoch)
+        open.era = Math.min(open.era, eraOf(page.epoch))
         if (page.readers === 0) continue
         page.wasStored(location, withBody)
         this.spilled += page.withBody
@@ -324,13 +321,13 @@ export class Spill {
       salt,
       bytes: SEGMENT_HEADER_BYTES,
       pages: 0,
-      epoch: Number.POSITIVE_INFINITY,
+      era: Number.POSITIVE_INFINITY,
       unsynced: [],
       unsyncedBytes: 0,
     }
     this.#files.set(path, open)
     this.#file = open
-    await file.write(encodeBlockFileHeader(id, salt))
+    await file.append(encodeBlockFileHeader(id, salt))
     return open
   }
 

@@ -188,7 +188,7 @@ test('connections that are not confirmed begin one epoch together, whatever thei
   const out = forward(old)
   const [one, other] = [connect(), connect()]
   const sends = [forward(one), forward(other), forward(one)] as const
-  epochs.disproved([one, other], one.epoch!)
+  epochs.disproved([one, other], one.epoch!, false)
   t.deepEqual(began, [])
   t.is(ack(sends[0], 12, 1_400), 6)
   t.is(ack(sends[1], 9, 800), 6)

@@ -155,7 +155,7 @@ async function withOldSegment() {
       sequence: 2,
       nextSegmentId: 3,
       topics: new Map([[7, 'orders']]),
-      segments: [{ path: old, bytes: 376, firstSequence: 0, lastSequence: 1, live: 2, epoch: 1 }],
+      segments: [{ path: old, bytes: 376, firstSequence: 0, lastSequence: 1, live: 2, era: 1 }],
     },
   )
   return { environment, journal, old }
@@ -235,7 +235,7 @@ test('files whose sequences overlap, as a failure leaves them, are one segment a
   const file = (id: number, firstSequence: number, lastSequence: number, live: number) => {
     const path = `${FOLDER}/places-${`${id}`.padStart(12, '0')}-00000001`
     environment.fileSystem.put(path, Buffer.alloc(10))
-    return { path, bytes: 10, firstSequence, lastSequence, live, epoch: 1 }
+    return { path, bytes: 10, firstSequence, lastSequence, live, era: 1 }
   }
   // The second has what came after the failure, the third what was in doubt: 5 to 7, of which the first has 5.
   const start = { sequence: 20, nextSegmentId: 4, segments: [file(1, 0, 5, 6), file(2, 8, 9, 2), file(3, 5, 7, 2)] }
@@ -295,18 +295,18 @@ test('the sequence and the ids go on where they are told to', async t => {
 test('the lowest epoch that has places on disk is known', async t => {
   const environment = new FakeEnvironment()
   const journal = await openJournal(environment, { segmentBytes: 1 })
-  t.is(journal.oldestEpoch, undefined)
+  t.is(journal.oldestEra, undefined)
   journal.beginEpoch({ ordinal: 2, id: 'ba9876543210' })
   journal.append('orders', 0, placeAt(5, { epoch: 2 }))
   journal.append('orders', 0, placeAt(6, { epoch: 1 }))
   await environment.settled()
-  t.is(journal.oldestEpoch, 1)
+  t.is(journal.oldestEra, 1)
   journal.append('orders', 0, placeAt(7, { epoch: 2 }))
   await environment.settled()
   journal.done(0)
   journal.done(1)
   await journal.checkpoint(async () => {})
-  t.is(journal.oldestEpoch, 2)
+  t.is(journal.oldestEra, 2)
 })
 
 test('what is closed is synced, and leaves no timer', async t => {
@@ -318,14 +318,13 @@ test('what is closed is synced, and leaves no timer', async t => {
   t.deepEqual(foundOffsets(environment.afterCrash(true)), [1])
 })
 
-test('an append goes off the loop while something else keeps the disk busy, and what gathers goes with the next', async t => {
+test('what gathers while an append is out goes with the next', async t => {
   const environment = new FakeEnvironment()
   const journal = await openJournal(environment)
   const told = countTold(journal)
   await write(environment, journal, 0)
-  journal.isDiskBusy = () => true
   const writes = new Held()
-  environment.fileSystem.step = async operation => (operation === 'write' ? writes.hold() : undefined)
+  environment.fileSystem.step = async operation => (operation === 'append' ? writes.hold() : undefined)
   const operations: string[] = []
   environment.fileSystem.fault = operation => void operations.push(operation)
   for (let offset = 1; offset <= 4; offset++) await write(environment, journal, offset)
@@ -339,43 +338,19 @@ test('an append goes off the loop while something else keeps the disk busy, and 
   await environment.settled()
   t.is(told.times, 3)
   t.deepEqual(foundOffsets(environment), [0, 1, 2, 3, 4])
-  t.deepEqual(operations, ['write', 'write'])
+  t.deepEqual(operations, ['append', 'append'])
 })
 
-test('an append goes off the loop while a sync takes long', async t => {
-  const environment = new FakeEnvironment()
-  const journal = await openJournal(environment)
-  const syncs = new Held()
-  environment.fileSystem.step = async operation => (operation === 'sync' ? syncs.hold() : undefined)
-  const operations: string[] = []
-  environment.fileSystem.fault = operation => void operations.push(operation)
-  await write(environment, journal, 1)
-  await environment.pass(120)
-  t.is(syncs.count, 1)
-  await write(environment, journal, 2)
-  await environment.pass(30)
-  await write(environment, journal, 3)
-  syncs.release()
-  await environment.settled()
-  await write(environment, journal, 4)
-  t.deepEqual(
-    operations.filter(operation => operation === 'append' || operation === 'write'),
-    ['append', 'append', 'write', 'append'],
-  )
-  t.deepEqual(foundOffsets(environment), [1, 2, 3, 4])
-})
-
-test('with journalAck=fsync what is written off the loop is synced before who waits is told', async t => {
+test('with journalAck=fsync what is written is synced before who waits is told', async t => {
   const environment = new FakeEnvironment()
   const journal = await openJournal(environment, { ack: 'fsync' })
   await write(environment, journal, 0)
   let kept: number[] = []
-  journal.isDiskBusy = () => true
   journal.onFlush = () => () => {
     kept = foundOffsets(environment.afterCrash(true))
   }
   const writes = new Held()
-  environment.fileSystem.step = async operation => (operation === 'write' ? writes.hold() : undefined)
+  environment.fileSystem.step = async operation => (operation === 'append' ? writes.hold() : undefined)
   await write(environment, journal, 1)
   // A checkpoint syncs meanwhile.
   const checkpoint = journal.checkpoint(async () => {})
@@ -389,9 +364,8 @@ test('closing and checkpoints wait for what gathered while an append was out', a
   const environment = new FakeEnvironment()
   const journal = await openJournal(environment)
   await write(environment, journal, 0)
-  journal.isDiskBusy = () => true
   const writes = new Held()
-  environment.fileSystem.step = async operation => (operation === 'write' ? writes.hold() : undefined)
+  environment.fileSystem.step = async operation => (operation === 'append' ? writes.hold() : undefined)
   await write(environment, journal, 1)
   await write(environment, journal, 2)
   let synced = false

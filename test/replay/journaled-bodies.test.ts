@@ -8,7 +8,7 @@ const texts = (from: number, to: number) => Array.from({ length: to - from }, (_
 
 /** A scene whose source lets nothing be read, and whose remote is away. */
 async function unreadable(options: SceneOptions): Promise<Scene> {
-  const scene = await Scene.open({ sourceQueues: 1, remoteQueues: 1, ...options })
+  const scene = await Scene.open({ sourceQueues: 1, remoteQueues: 1, isUnknown: true, ...options })
   scene.source.broker.intercept = request => {
     if (request.head.code !== RequestCode.PULL_MESSAGE) return false
     request.answer({ code: ResponseCode.NO_PERMISSION, remark: 'no read permission' })

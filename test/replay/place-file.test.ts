@@ -39,15 +39,17 @@ async function lab() {
     counts: () => [appends, syncs],
     content: () => fileSystem.bytes(PATH).toString(),
     synced: () => fileSystem.bytes(PATH).toString().slice(0, fileSystem.files.get(PATH)!.synced),
-    write: (text: string, offLoop = false, head?: string) =>
-      file.write(Buffer.from(text), head === undefined ? undefined : Buffer.from(head), offLoop, () => told.push(text)),
+    write: (text: string, head?: string) => {
+      file.append(Buffer.from(text), head === undefined ? undefined : Buffer.from(head), () => told.push(text))
+      return file.idle
+    },
   }
 }
 
-test('an append on the loop is on the disk, and who waits is told, when the call returns', async t => {
+test('an append is on the disk when who waits is told', async t => {
   const { file, told, write, content, counts } = await lab()
-  write('one ', false, 'head ')
-  write('two ')
+  await write('one ', 'head ')
+  await write('two ')
   t.is(content(), 'head one two ')
   t.deepEqual(told, ['one ', 'two '])
   t.is(file.bytes, 13)
@@ -55,11 +57,11 @@ test('an append on the loop is on the disk, and who waits is told, when the call
   t.deepEqual(counts(), [2, 0])
 })
 
-test('an append off the loop keeps it busy until it has returned', async t => {
+test('an append keeps it busy until it has returned', async t => {
   const { environment, fileSystem, file, told, write, content } = await lab()
   const writes = new Held()
-  fileSystem.step = async operation => (operation === 'write' ? writes.hold() : undefined)
-  write('one ', true, 'head ')
+  fileSystem.step = async operation => (operation === 'append' ? writes.hold() : undefined)
+  write('one ', 'head ')
   await environment.settled()
   t.true(file.isBusy)
   t.deepEqual(told, [])
@@ -79,9 +81,9 @@ test('a sync is of what is written when it begins; what comes meanwhile waits fo
   const { environment, fileSystem, file, write, synced, counts } = await lab()
   const syncs = new Held()
   fileSystem.step = async operation => (operation === 'sync' ? syncs.hold() : undefined)
-  write('one ')
+  await write('one ')
   const first = file.sync()
-  write('two ')
+  await write('two ')
   const second = file.sync()
   const third = file.sync()
   await environment.settled()
@@ -99,12 +101,12 @@ test('a sync is of what is written when it begins; what comes meanwhile waits fo
   t.deepEqual(counts(), [2, 2], 'with nothing to sync none is made')
 })
 
-test('a sync that is made while an append is out off the loop does not take it for synced', async t => {
+test('a sync that is made while an append is out does not take it for synced', async t => {
   const { environment, fileSystem, file, write, synced } = await lab()
   const writes = new Held()
-  fileSystem.step = async operation => (operation === 'write' ? writes.hold() : undefined)
-  write('one ')
-  write('two ', true)
+  await write('one ')
+  fileSystem.step = async operation => (operation === 'append' ? writes.hold() : undefined)
+  write('two ')
   await file.sync()
   t.is(synced(), 'one ')
   writes.release()
@@ -113,38 +115,36 @@ test('a sync that is made while an append is out off the loop does not take it f
   t.is(synced(), 'one two ')
 })
 
-for (const offLoop of [false, true])
-  test(`an append that fails${offLoop ? ' off the loop' : ''} is the last: who waits is told, and what is not synced is in doubt, without a head`, async t => {
-    const { environment, fileSystem, file, failures, told, write } = await lab()
-    write('one ', false, 'head ')
-    await file.sync()
-    write('two ')
-    fileSystem.fault = operation =>
-      operation === 'append' || operation === 'write' ? new Error('no space') : undefined
-    write('three ', offLoop)
-    await environment.settled()
-    t.deepEqual(told, ['one ', 'two ', 'three '])
-    t.deepEqual(failures, [{ operation: 'append', message: 'no space', inDoubt: ['two ', 'three '] }])
-    t.is(fileSystem.open, 0)
-    await file.sync()
-    await file.end()
-    t.is(failures.length, 1)
-  })
+test('an append that fails is the last: who waits is told, and what is not synced is in doubt, without a head', async t => {
+  const { environment, fileSystem, file, failures, told, write } = await lab()
+  await write('one ', 'head ')
+  await file.sync()
+  await write('two ')
+  fileSystem.fault = operation => (operation === 'append' ? new Error('no space') : undefined)
+  await write('three ')
+  await environment.settled()
+  t.deepEqual(told, ['one ', 'two ', 'three '])
+  t.deepEqual(failures, [{ operation: 'append', message: 'no space', inDoubt: ['two ', 'three '] }])
+  t.is(fileSystem.open, 0)
+  await file.sync()
+  await file.end()
+  t.is(failures.length, 1)
+})
 
 test('a sync that fails is the last: all that it was about, and what came since, is in doubt', async t => {
   const { environment, fileSystem, file, failures, write } = await lab()
-  write('one ')
+  await write('one ')
   await file.sync()
-  write('two ')
+  await write('two ')
   const syncs = new Held()
   fileSystem.step = async operation => (operation === 'sync' ? syncs.hold() : undefined)
   fileSystem.fault = operation => (operation === 'sync' ? new Error('bad disk') : undefined)
   const syncing = file.sync()
-  write('three ')
+  await write('three ')
   const next = file.sync()
-  write('four ', true)
+  await write('four ')
   await environment.settled()
-  write('five ')
+  await write('five ')
   syncs.release()
   await Promise.all([syncing, next])
   t.deepEqual(failures, [{ operation: 'sync', message: 'bad disk', inDoubt: ['two ', 'three ', 'four ', 'five '] }])
@@ -154,8 +154,8 @@ test('a sync that fails is the last: all that it was about, and what came since,
 test('an append that hangs fails after its time, and its late return changes nothing', async t => {
   const { environment, fileSystem, file, failures, told, write, counts } = await lab()
   const writes = new Held()
-  fileSystem.step = async operation => (operation === 'write' ? writes.hold() : undefined)
-  write('one ', true)
+  fileSystem.step = async operation => (operation === 'append' ? writes.hold() : undefined)
+  write('one ')
   await environment.pass(499)
   t.deepEqual([failures.length, told.length], [0, 0])
   await environment.pass(1)
@@ -168,19 +168,16 @@ test('an append that hangs fails after its time, and its late return changes not
   t.deepEqual(counts(), [0, 0])
 })
 
-test('a sync that hangs fails after its time; it is slow long before', async t => {
+test('a sync that hangs fails after its time', async t => {
   const { environment, fileSystem, file, failures, write } = await lab()
   const syncs = new Held()
   fileSystem.step = async operation => (operation === 'sync' ? syncs.hold() : undefined)
-  write('one ')
+  await write('one ')
   let ended = false
   const syncing = file.sync().then(() => {
     ended = true
   })
-  t.false(file.isSlow)
-  await environment.pass(21)
-  t.true(file.isSlow)
-  await environment.pass(1_978)
+  await environment.pass(1_999)
   t.false(ended)
   await environment.pass(1)
   await syncing
@@ -192,7 +189,7 @@ test('a sync that hangs fails after its time; it is slow long before', async t =
 
 test('one that is ended is synced and closed, and leaves no timer', async t => {
   const { environment, fileSystem, file, failures, write, synced } = await lab()
-  write('one ')
+  await write('one ')
   await file.end()
   t.is(synced(), 'one ')
   t.is(fileSystem.open, 0)

@@ -36,6 +36,8 @@ export interface SceneOptions {
   spillAfter?: number
   compress?: boolean
   journalBodies?: 'spill' | 'always'
+  /** Nothing is known at first of whether the source may be read back from. */
+  isUnknown?: boolean
   onJournalFull?: 'gap' | 'reject'
   journalAck?: 'append' | 'fsync'
   unresolvedMemory?: number
@@ -212,6 +214,7 @@ export class Scene {
     })
     await this.replay.open()
     this.broker = await this.replay.broker('paris-a', 'paris', 0, source.broker.address)
+    if (!this.options.isUnknown) this.broker.readable.mayReadBack(TOPIC, 0, 0)
     await environment.settled()
   }
 }

@@ -172,7 +172,7 @@ test('a block whose write is torn is not counted on, and its page is written to 
   let tears = 1
   fileSystem.tornBytes = 100
   fileSystem.fault = (one, path) => {
-    if (one !== 'write' || !/bodies-/.test(path) || fileSystem.bytes(path).length === 0) return undefined
+    if (one !== 'append' || !/bodies-/.test(path) || fileSystem.bytes(path).length === 0) return undefined
     return tears-- > 0 ? new Error('no space') : undefined
   }
   await scene.environment.settled()
@@ -192,7 +192,7 @@ test('a disk that hangs in the midst of a block holds up neither acks nor what i
   scene.remote.disconnect(scene.environment.network)
   const hung = new Held()
   scene.environment.fileSystem.step = async (operation, path) =>
-    operation === 'write' && /bodies-/.test(path) ? hung.hold() : undefined
+    operation === 'append' && /bodies-/.test(path) ? hung.hold() : undefined
   for (let index = 0; index < 100; index += 10) {
     scene.send(texts(index, index + 10))
     await scene.environment.pass(500)

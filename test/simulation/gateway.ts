@@ -368,11 +368,6 @@ export class GatewayProcess implements Host {
   #diskOperation(operation: DiskOperation, path: string): Error | undefined {
     this.#countOperation(operation, path)
     if (!this.alive) return undefined
-    if (operation === 'append' && this.diskStall > 0) {
-      this.#options.say('disk', `stalls for ${this.diskStall} ms`)
-      this.block(this.diskStall)
-      this.diskStall = 0
-    }
     const { diskFault } = this
     if (diskFault === undefined || !diskFault.operations.includes(operation)) return undefined
     if (!this.#chance.chance(diskFault.probability)) return undefined
@@ -384,7 +379,12 @@ export class GatewayProcess implements Host {
   #diskStep(operation: DiskOperation, path: string): Promise<void> {
     this.#countOperation(operation, path)
     const drawn = this.#chance.next() ** 3 * this.#options.diskMost
-    const ms = operation === 'sync' ? (this.syncTakes ?? drawn) : drawn
+    let ms = operation === 'sync' ? (this.syncTakes ?? drawn) : drawn
+    if (operation === 'append' && this.diskStall > 0) {
+      this.#options.say('disk', `stalls for ${this.diskStall} ms`)
+      ms += this.diskStall
+      this.diskStall = 0
+    }
     return new Promise(resolve => {
       this.#clock.after(ms, () => this.deliver(resolve))
     })

@@ -109,6 +109,11 @@ export const rules = {
       ['return there === undefined || isThatOf(end, there, origin)', 'return !!there && isThatOf(end, there, origin)'],
     ],
   },
+  'found and not passed': {
+    rule: '8: as long as what was found there is not passed, the next reading begins where that one did',
+    module: 'replay/remote-tail.js',
+    without: [['this.#readFrom = target.end', 'this.#readFrom = Number.POSITIVE_INFINITY']],
+  },
   'stored below a known end': {
     rule: '8: stored where something of ours stood: its tail is gone',
     module: 'replay/lane.js',
@@ -155,7 +160,7 @@ export const rules = {
     module: 'replay/release.js',
     without: [
       [
-        'const late = epoch < queue.releasedEpoch || (epoch === queue.releasedEpoch && queueOffset < queue.releasedEnd)',
+        'const late = era < queue.releasedEra || (era === queue.releasedEra && queueOffset < queue.releasedEnd)',
         'const late = queueOffset < queue.releasedEnd',
       ],
     ],

@@ -11,16 +11,7 @@ import type { Random } from './random.ts'
 
 const SECTOR_BYTES = 512
 
-export type DiskOperation =
-  | 'create'
-  | 'append'
-  | 'write'
-  | 'sync'
-  | 'read'
-  | 'overwrite'
-  | 'replace'
-  | 'rename'
-  | 'remove'
+export type DiskOperation = 'create' | 'append' | 'sync' | 'read' | 'overwrite' | 'replace' | 'rename' | 'remove'
 
 export class DiskError extends Error {
   readonly code: string
@@ -197,10 +188,9 @@ export class FakeDisk implements FileSystem {
     this.files.set(path, file)
     this.open++
     return {
-      append: bytes => this.#append(path, file, bytes, this.fault('append', path)),
-      write: async bytes => {
-        if (this.step) await this.step('write', path)
-        this.#append(path, file, bytes, this.fault('write', path))
+      append: async bytes => {
+        if (this.step) await this.step('append', path)
+        this.#append(path, file, bytes, this.fault('append', path))
       },
       sync: () => this.#sync(path, file),
       close: async () => {

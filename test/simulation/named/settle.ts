@@ -1,6 +1,6 @@
 // Histories of rules 8, 11 and 12: what is found out, and what is lost.
 
-import { arrived, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
+import { arrived, isAtRemote, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
 
 export const settleHistories: NamedHistory[] = [
   {
@@ -137,6 +137,27 @@ export const settleHistories: NamedHistory[] = [
       await warm(world)
       world.act({ do: 'topic made anew', side: 'remote', broker: 0, topic: 0, queues: 1 })
       await arrived(world, send(world))
+    },
+  },
+  {
+    name: 'what was found at the remote and is not passed yet is found again after a crash',
+    rules: ['found and not passed'],
+    setup: { bornTimestampTolerance: 0 },
+    async play(world) {
+      await warm(world)
+      await arrived(world, send(world))
+      world.act({ do: 'topic made anew', side: 'remote', broker: 0, topic: 0, queues: 1 })
+      const found = send(world)
+      world.broker('remote', 0).executionLag = 100
+      const { log } = world.broker('remote', 0)
+      const isAgain = () => log.queue('topic0', 0)!.records.length === 2
+      await until(world, 'it stands there, and the first is sent again', isAgain)
+      await world.pass(50)
+      world.act({ do: 'stall', side: 'remote', broker: 0, forMs: 2_000 })
+      await world.pass(1_500)
+      world.act({ do: 'kill', downMs: 100 })
+      await startsAgain(world)
+      if (!isAtRemote(world, found)) world.problem('it is not there')
     },
   },
   {
