@@ -47,10 +47,13 @@ async function run(mode: string, dataDir: string, messages: number, bodyBytes: n
     remoteBrokerAway: 'wait',
     journal: {
       ack: 'append',
+      bodies: 'spill',
+      onFull: 'gap',
       maxBytes: 100 * 1024 ** 3,
       minFreeBytes: 0,
       spillAfter: 200,
       stallTimeout: 30_000,
+      retention: 600_000,
       compress: false,
     },
   })
