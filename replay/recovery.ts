@@ -16,6 +16,7 @@ import type { Message } from './message.ts'
 import { Page } from './page.ts'
 import { ALL_REMOTES, eraOf, type Place } from './place.ts'
 import { parseSegmentName, readSegment } from './segment.ts'
+import { SequenceSet } from './sequence-set.ts'
 import type { BlockFile } from './spill.ts'
 
 /** Bytes of damage that are kept for who looks into it. */
@@ -58,7 +59,7 @@ export class Recovery {
   readonly #files: BlockFile[] = []
   readonly #segments: RecoveredSegment[] = []
   /** Sequences from the lowest that matters to the highest, and which of them a record was found of. */
-  #seen = new Bits(0)
+  readonly #seen = new SequenceSet()
   #low = Number.POSITIVE_INFINITY
   #high = -1
   #waiting = 0
@@ -94,7 +95,6 @@ export class Recovery {
     const blocks: FoundBlock[] = []
     for (const file of files) await this.#readHeaders(file.name, file.salt, blocks)
     for (const { slotSequence } of this.#feeds) this.#low = Math.min(this.#low, slotSequence ?? this.#low)
-    this.#seen = new Bits(Math.max(0, this.#high - this.#low + 1))
     for (const block of blocks) await this.#readBlock(block)
     for (const segment of segments) await this.#readPlaces(segment.name, segment.salt)
     const found = await this.#restore()
@@ -223,11 +223,7 @@ export class Recovery {
 
   /** False where it had been seen before. */
   #see(sequence: number): boolean {
-    const at = sequence - this.#low
-    if (at < 0 || at >= this.#seen.size) return true
-    if (this.#seen.has(at)) return false
-    this.#seen.set(at)
-    return true
+    return sequence < this.#low || sequence > this.#high || this.#seen.add(sequence)
   }
 
   #countSkipped(place: Place): void {
@@ -334,10 +330,7 @@ export class Recovery {
   #account(covered: ReadonlyMap<Feed, number>): void {
     for (const [feed, found] of covered) {
       feed.foundWaiting(found)
-      if (feed.slotSequence === undefined) continue
-      let missing = 0
-      for (let at = feed.slotSequence - this.#low; at < this.#seen.size; at++) if (!this.#seen.has(at)) missing++
-      feed.missing(missing)
+      if (feed.slotSequence !== undefined) feed.missing(this.#seen.missing(feed.slotSequence, this.#high + 1))
     }
   }
 }
@@ -350,24 +343,6 @@ function lateIn(places: readonly Place[], isLate: (place: Place) => boolean): bo
     end = Math.max(end, place.queueOffset + 1)
     return late
   })
-}
-
-class Bits {
-  readonly size: number
-  readonly #bytes: Uint8Array
-
-  constructor(size: number) {
-    this.size = size
-    this.#bytes = new Uint8Array(Math.ceil(size / 8))
-  }
-
-  has(at: number): boolean {
-    return (this.#bytes[at >>> 3]! & (1 << (at & 7))) !== 0
-  }
-
-  set(at: number): void {
-    this.#bytes[at >>> 3]! |= 1 << (at & 7)
-  }
 }
 
 /** In the order of release, nearly: what came late went behind higher offsets. */

@@ -16,7 +16,7 @@ export type DiskOperation = 'create' | 'append' | 'sync' | 'read' | 'overwrite' 
 export class DiskError extends Error {
   readonly code: string
 
-  constructor(code: 'EIO' | 'ENOSPC', operation: string, path: string) {
+  constructor(code: 'EIO' | 'ENOSPC' | 'ENOENT', operation: string, path: string) {
     super(`${code}: ${operation} ${path}`)
     this.code = code
   }
@@ -209,12 +209,14 @@ export class FakeDisk implements FileSystem {
 
   async readAt(path: string, at: number, length: number): Promise<Buffer> {
     const bytes = await this.read(path)
-    if (bytes === undefined) throw new Error(`there is no ${path}`)
+    if (bytes === undefined) throw new DiskError('ENOENT', 'read', path)
     return bytes.subarray(at, at + length)
   }
 
   async size(path: string): Promise<number> {
-    return this.bytes(path).length
+    const file = this.files.get(path)
+    if (file === undefined) throw new DiskError('ENOENT', 'read', path)
+    return file.bytes.length
   }
 
   async overwrite(path: string, bytes: Buffer): Promise<void> {
