@@ -26,9 +26,8 @@ export class Backlog {
   readonly memory: BodyMemory
   readonly readers: Reader[] = []
   readonly #events: BacklogEvents
-  /** Offsets below this were released. */
-  releasedEnd = 0
-  #releasedEpoch = 0
+  /** By epoch: offsets below this were handed out. */
+  readonly #ends = new Map<number, number>()
   #last: Page | undefined
   /** Index behind the newest message. */
   end = 0
@@ -49,18 +48,15 @@ export class Backlog {
     return this.#events.epochId(epoch)
   }
 
-  /** Whether a message of this offset would come behind higher ones. */
+  /** Whether a message of this offset would come behind higher ones of its epoch: a mark must not cover it. */
   isLate(epoch: number, queueOffset: number): boolean {
-    return epoch < this.#releasedEpoch || (epoch === this.#releasedEpoch && queueOffset < this.releasedEnd)
+    return queueOffset < (this.#ends.get(epoch) ?? 0)
   }
 
   /** A message whose turn it is, behind all others. It is counted already. */
   push(place: Place, body: Body | undefined, keeps = false): void {
     const late = this.isLate(place.epoch, place.queueOffset)
-    if (!late) {
-      this.#releasedEpoch = place.epoch
-      this.releasedEnd = place.queueOffset + 1
-    }
+    if (!late) this.#ends.set(place.epoch, place.queueOffset + 1)
     let page = this.open
     if (page === undefined || page.epoch !== place.epoch) page = this.#begin(place.epoch)
     const bytes = body === undefined ? 0 : payloadLength(body) + body.propertiesEnd - body.propertiesStart
@@ -75,9 +71,7 @@ export class Backlog {
   /** A page from before this start, behind all others. Nothing of it is done yet. */
   restore(page: Page): void {
     if (this.#last !== undefined) this.seal(this.#last)
-    if (page.epoch > this.#releasedEpoch) this.releasedEnd = 0
-    this.#releasedEpoch = page.epoch
-    this.releasedEnd = Math.max(this.releasedEnd, page.maxOffset + 1)
+    this.#ends.set(page.epoch, Math.max(this.#ends.get(page.epoch) ?? 0, page.maxOffset + 1))
     this.#append(page)
     this.end += page.count
     for (const reader of this.readers) reader.restored(page)

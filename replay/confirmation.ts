@@ -14,6 +14,11 @@ import { view } from './reading.ts'
 /** Milliseconds that acks on a new connection wait, at most. */
 const CONFIRM_MOST = 500
 
+interface Trouble {
+  reason: string
+  isProven: boolean
+}
+
 export class Confirmation {
   readonly #clock: Clock
   readonly #log: Log
@@ -59,28 +64,32 @@ export class Confirmation {
         this.#epochs.confirmed(connections, epoch)
         continue
       }
-      this.#epochs.disproved(connections, epoch)
+      this.#epochs.disproved(connections, epoch, trouble.isProven)
       this.#log.warn(
-        { address, epoch: epoch.ordinal, commitLogOffset: last.commitLogOffset, reason: trouble },
+        { address, epoch: epoch.ordinal, commitLogOffset: last.commitLogOffset, reason: trouble.reason },
         'what the source acked last was not read back over a new connection: a new epoch begins with it',
       )
     }
     this.#reading = false
   }
 
-  /** Why it is not confirmed. */
-  #trouble(address: string, last: EndOfEpoch, deadline: number): Promise<string | undefined> {
-    if (last.commitLogOffset < 0) return Promise.resolve('no ack said where in its log the source has a message')
+  /** Why it is not confirmed, and whether the log is proven to be another. */
+  #trouble(address: string, last: EndOfEpoch, deadline: number): Promise<Trouble | undefined> {
+    if (last.commitLogOffset < 0)
+      return Promise.resolve({ reason: 'no ack said where in its log the source has a message', isProven: false })
     const expected = { ...last }
     return new Promise(resolve => {
-      const end = (trouble: string | undefined) => {
+      const end = (reason: string | undefined, isProven: boolean) => {
         this.#cancel()
-        resolve(trouble)
+        resolve(reason === undefined ? undefined : { reason, isProven })
       }
       this.#cancel = this.#clock.after(Math.max(0, deadline - this.#clock.now()), () =>
-        end(`no answer within ${CONFIRM_MOST} ms`),
+        end(`no answer within ${CONFIRM_MOST} ms`, false),
       )
-      this.#read(address, expected).then(end, error => end((error as Error).message))
+      this.#read(address, expected).then(
+        reason => end(reason, true),
+        error => end((error as Error).message, false),
+      )
     })
   }
 

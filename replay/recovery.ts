@@ -9,6 +9,7 @@
 import type { Backlog } from './backlog.ts'
 import type { BlockPlaces } from './block.ts'
 import type { Environment } from './environment.ts'
+import { erasOf } from './epoch.ts'
 import type { Feed } from './feed.ts'
 import type { RecoveredSegment } from './journal.ts'
 import type { Message } from './message.ts'
@@ -236,18 +237,22 @@ export class Recovery {
   /** Returns for each feed how many places that its cursor covers wait. */
   async #restore(): Promise<Map<Feed, number>> {
     const covered = new Map(this.#feeds.map(feed => [feed, 0]))
+    const era = erasOf(this.#epochIds)
     const counted = (feed: Feed, sequence: number) => {
       if (!feed.isBehindSlot(sequence)) covered.set(feed, covered.get(feed)! + 1)
     }
     for (const [topic, queues] of this.#queues)
       for (const [queueId, { blocks, leftovers }] of queues) {
         const backlog = this.#backlog(topic, queueId)
-        blocks.sort((a, b) => orderOf(a.header, b.header))
-        leftovers.sort(({ place: a }, { place: b }) => a.epoch - b.epoch || a.queueOffset - b.queueOffset)
+        blocks.sort((a, b) => orderOf(era, a.header, b.header))
+        leftovers.sort(
+          ({ place: a }, { place: b }) =>
+            era(a.epoch) - era(b.epoch) || a.queueOffset - b.queueOffset || a.epoch - b.epoch,
+        )
         let next = 0
         for (const block of blocks) {
           // A page may have gone to disk before one that stands before it.
-          for (; next < leftovers.length && isBefore(leftovers[next]!.place, block.header); next++)
+          for (; next < leftovers.length && isBefore(era, leftovers[next]!.place, block.header); next++)
             this.#restorePlace(backlog, leftovers[next]!, counted)
           await this.#restorePage(backlog, block, counted)
         }
@@ -368,13 +373,16 @@ class Bits {
   }
 }
 
+type Era = (epoch: number) => number
+
 /** In the order of release, nearly: what came late went behind higher offsets. */
-function orderOf(a: ScannedBlock['header'], b: ScannedBlock['header']): number {
-  return a.epoch - b.epoch || a.maxOffset - b.maxOffset || a.minSequence - b.minSequence
+function orderOf(era: Era, a: ScannedBlock['header'], b: ScannedBlock['header']): number {
+  return era(a.epoch) - era(b.epoch) || a.maxOffset - b.maxOffset || a.minSequence - b.minSequence
 }
 
-function isBefore({ epoch, queueOffset }: Place, header: ScannedBlock['header']): boolean {
-  return epoch < header.epoch || (epoch === header.epoch && queueOffset < header.maxOffset)
+function isBefore(era: Era, { epoch, queueOffset }: Place, header: ScannedBlock['header']): boolean {
+  const before = era(header.epoch) - era(epoch)
+  return before > 0 || (before === 0 && queueOffset < header.maxOffset)
 }
 
 /** Whether a feed has to do all messages of a page, none, or it takes a look at each to tell. */
