@@ -150,7 +150,10 @@ export class SourceBroker {
       memory,
     )
     this.journal.onFlush = () => this.#flushed()
-    this.#release = new Release((message, late) => this.#released(message, late))
+    this.#release = new Release(
+      (message, late) => this.#released(message, late),
+      epoch => this.#epochs.era(epoch),
+    )
     const shared = {
       environment,
       source,

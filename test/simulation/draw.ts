@@ -1,5 +1,6 @@
 // A schedule from a seed: what the world is like, what is sent, and which faults come when.
 
+import type { JournalSettings } from '../../replay/source-broker.ts'
 import type { Random } from '../support/random.ts'
 import { type FaultKind, type FaultName, faultKinds } from './faults.ts'
 import { stream } from './random-streams.ts'
@@ -48,7 +49,7 @@ function drawSetup(seed: number, random: Random): Setup {
     latency: random.pick([0.5, 5, 50]),
     cutsChunks: random.chance(0.5),
     highWater: random.pick([500, 16_384, 1_000_000]),
-    lateBytes: false,
+    lateBytes: random.chance(0.5),
     executionMost: random.pick([0.5, 5, 150]),
     dispatchMost: random.pick([1, 10, 1_500]),
     flushMost: random.pick([1, 500]),
@@ -58,6 +59,18 @@ function drawSetup(seed: number, random: Random): Setup {
     bodyMemory: random.pick([0, 3_000, 20_000, 1_000_000]),
     bornTimestampTolerance: random.pick([0, 1_000]),
     sendGiveUpTimeout: random.pick([2_000, 10_000]),
+    sourceStaysShort: random.chance(0.5),
+    journal: drawJournal(random),
+  }
+}
+
+function drawJournal(random: Random): Partial<JournalSettings> {
+  return {
+    ack: random.pick(['append', 'append', 'fsync'] as const),
+    // Down to places alone: blocks go without bodies then.
+    maxBytes: random.pick([1_000_000_000, 1_000_000_000, 40_000]),
+    spillAfter: random.pick([200, 20]),
+    compress: random.chance(0.3),
   }
 }
 

@@ -1,4 +1,4 @@
-// The kinds of faults that a history may have, as one table: whether it is on in the default run, and what it does.
+// The kinds of faults that a history may have, as one table.
 //
 // `waitsFor`: the rule that the code does not keep yet; the kind is off until it does. Turn it on with the rule.
 
@@ -63,7 +63,6 @@ export const faultKinds = {
   },
   'source lacks its tail': {
     weight: 2,
-    waitsFor: 'epochs: a source that takes offsets back while the gateway runs',
     draw: random => restart(random, 'source', random.integer(1, 8)),
   },
   'source expires': {
@@ -76,7 +75,6 @@ export const faultKinds = {
   },
   'source moves and lacks its tail': {
     weight: 1,
-    waitsFor: 'epochs: a new one where the broker answers from another address',
     draw: random => move(random, 'source', random.integer(0, 6), random.chance(0.5)),
   },
   'source refuses reading back': {
@@ -117,13 +115,10 @@ export const faultKinds = {
   },
   'remote stalls': {
     weight: 2,
-    waitsFor:
-      'settling 2 and 3: with the gateway killed meanwhile, what it had received is executed after it has answered',
     draw: random => ({ do: 'stall', side: 'remote', broker: random.integer(0, 1), forMs: random.integer(100, 4_000) }),
   },
   'remote is frozen': {
     weight: 2,
-    waitsFor: 'settling 2 and 3: what it had received is executed after it has answered a question',
     draw: random => ({
       do: 'stall',
       side: 'remote',
@@ -137,7 +132,6 @@ export const faultKinds = {
   },
   'remote lacks its tail': {
     weight: 2,
-    waitsFor: 'settling 4: known ends',
     draw: random => restart(random, 'remote', random.integer(1, 8)),
   },
   'remote moves': {
@@ -146,12 +140,10 @@ export const faultKinds = {
   },
   'remote moves and lacks its tail': {
     weight: 1,
-    waitsFor: 'settling 4: known ends',
     draw: random => move(random, 'remote', random.integer(0, 6), random.chance(0.5)),
   },
   'remote topic is made anew': {
     weight: 1,
-    waitsFor: 'settling 4, and a remote that changes shape',
     draw: random => ({
       do: 'topic made anew',
       side: 'remote',
@@ -217,7 +209,6 @@ export const faultKinds = {
   },
   'power cut of everything': {
     weight: 1,
-    waitsFor: 'settling 4: known ends',
     draw: () => ({ do: 'power cut', downMs: 500, with: ['source', 'remote'] }),
   },
   'disk fails': {

@@ -33,8 +33,8 @@ export interface GatewayOptions {
   /** Milliseconds that a disk operation takes, at most. */
   diskMost: number
   say(who: string, what: string): void
-  /** Messages are taken over, or skipped, at their ack, or their places are written. */
-  counted(kind: 'acked' | 'skipped' | 'written', count: number): void
+  /** Messages are taken over, or skipped, when their places are written, or these begin to be. */
+  counted(kind: 'acked' | 'skipped' | 'begun', count: number): void
   /** A send is waited for no longer. */
   givenUp(): void
   /** A message is acked whose place could not be written. */
@@ -336,32 +336,26 @@ export class GatewayProcess implements Host {
       }
       forwarded.call(broker, send, connection)
     }
-    let unwritten: string[] = []
-    let unwrittenSkips = 0
-    broker.acked = (send, queueId, message) => {
-      if (this.alive) {
-        if (message.skipMask === ALL_REMOTES) unwrittenSkips++
-        else unwritten.push(`${send.topic} q${queueId}:${message.queueOffset}`)
-      }
-      acked.call(broker, send, queueId, message)
-    }
     const { journal } = broker
+    let gathered = 0
+    broker.acked = (send, queueId, message) => {
+      acked.call(broker, send, queueId, message)
+      if (!this.alive) return
+      const isSkipped = message.skipMask === ALL_REMOTES
+      if (!isSkipped) gathered++
+      const place = `${send.topic} q${queueId}:${message.queueOffset}`
+      broker.whenWritten(() => {
+        if (!this.alive) return
+        if (isSkipped) return this.#options.counted('skipped', 1)
+        this.#options.counted('acked', 1)
+        if (journal.failed) this.#options.unsaved(place)
+      })
+    }
     const flush = journal.onFlush
     journal.onFlush = () => {
-      const places = unwritten
-      const skips = unwrittenSkips
-      unwritten = []
-      unwrittenSkips = 0
-      const told = flush()
-      return () => {
-        if (this.alive) {
-          this.#options.counted('acked', places.length)
-          this.#options.counted('written', places.length)
-          this.#options.counted('skipped', skips)
-        }
-        if (journal.failed) for (const place of places) this.#options.unsaved(place)
-        told()
-      }
+      if (this.alive) this.#options.counted('begun', gathered)
+      gathered = 0
+      return flush()
     }
   }
 

@@ -225,10 +225,20 @@ export const rules = {
       ],
     ],
   },
+  'one era': {
+    rule: '3: epochs that may be of one log have one order',
+    module: 'replay/epoch.js',
+    without: [['this.#eras.set(epoch.ordinal, this.era(follows.ordinal))', '']],
+  },
+  'one era after a crash': {
+    rule: '3: epochs that may be of one log have one order, also after a crash',
+    module: 'replay/recovery.js',
+    without: [['const era = erasOf(this.#epochIds)', 'const era = epoch => epoch']],
+  },
   'a place goes when its block is synced': {
     rule: 'a place leaves the journal only when its block is synced',
     module: 'replay/spill.js',
-    without: [['await file.file.sync()', '']],
+    without: [["await this.#watched('sync', file.file.sync())", '']],
   },
   'late behind higher offsets': {
     rule: '9: a page that is restored behind higher offsets names its messages as late',

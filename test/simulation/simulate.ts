@@ -12,12 +12,6 @@ const STUCK = 240_000
 /** Milliseconds for which a remote's route is taken to be right. */
 const ROUTE_AGE = 31_000
 
-/**
- * A source that lost its tail gets others' messages at those offsets: without them the gateway does not see yet that they are
- * lost. Turn this off when it does ('the log's end stays at or below it for 5 s').
- */
-const SOURCE_GROWS = true
-
 export interface Outcome {
   problems: readonly string[]
   world: World
@@ -49,7 +43,7 @@ export async function finish(world: World): Promise<void> {
     if (!(await world.until(world.now + STUCK, () => clients.every(({ waiting }) => waiting === 0))))
       return world.problem('STUCK: clients wait')
   }
-  if (SOURCE_GROWS && !world.setup.sourceStaysShort) world.growSource()
+  if (!world.setup.sourceStaysShort) world.growSource()
   const isDone = () => world.isServing && world.gateway.waiting === 0 && world.gateway.isSettled
   if (!(await world.until(world.now + STUCK, isDone))) return stuck(world)
   // What was given up may still be answered; a slot is written.

@@ -1,5 +1,6 @@
 // Histories of epochs: offsets of the source that name other messages than they did.
 
+import type { World } from '../world.ts'
 import { arrived, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
 
 export const epochHistories: NamedHistory[] = [
@@ -12,9 +13,11 @@ export const epochHistories: NamedHistory[] = [
       await world.pass(1_500)
       world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords: 1 })
       await world.pass(1_000)
-      world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'broken', stores: false }] })
+      world.act({ do: 'partition', side: 'remote', forMs: 6_000 })
       await told(world, send(world))
-      await told(world, send(world))
+      await world.pass(2_500)
+      world.act({ do: 'kill', downMs: 100 })
+      await startsAgain(world)
     },
   },
   {
@@ -108,4 +111,34 @@ export const epochHistories: NamedHistory[] = [
       await world.pass(5_000)
     },
   },
+  {
+    name: 'a source that stalls while a client connects keeps its order',
+    rules: ['one era'],
+    async play(world) {
+      await warm(world)
+      await stallWhileOneConnects(world)
+    },
+  },
+  {
+    name: 'a source that stalled while a client connected keeps its order over a crash',
+    rules: ['one era after a crash'],
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'partition', side: 'remote', forMs: 6_000 })
+      await stallWhileOneConnects(world)
+      world.act({ do: 'kill', downMs: 100 })
+      await startsAgain(world)
+    },
+  },
 ]
+
+/** Client 0 has a connection; of what it sends the source does first what comes later, over a new one. */
+async function stallWhileOneConnects(world: World): Promise<void> {
+  world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'late', ms: 50 }] })
+  world.act({ do: 'stall', side: 'source', broker: 0, forMs: 1_500 })
+  const first = send(world, 0)
+  await world.pass(10)
+  const second = send(world, 1)
+  await told(world, second)
+  await told(world, first)
+}

@@ -70,6 +70,7 @@ export const settleHistories: NamedHistory[] = [
     rules: ['lost on proof'],
     setup: { bodyMemory: 0 },
     async play(world) {
+      await warm(world)
       world.broker('source', 0).dispatchLag = 500
       await told(world, send(world))
     },
