@@ -49,7 +49,7 @@ export class Backlog {
     return this.#events.epochId(epoch)
   }
 
-  /** Whether a message of this offset would come behind higher ones of its epoch: a mark must not cover it. */
+  /** Whether a message of this offset would come behind higher ones. */
   isLate(epoch: number, queueOffset: number): boolean {
     const era = eraOf(epoch)
     return era < this.#releasedEra || (era === this.#releasedEra && queueOffset < this.releasedEnd)

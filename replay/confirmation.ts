@@ -84,7 +84,7 @@ export class Confirmation {
     return new Promise(resolve => {
       const end = (trouble: Trouble | undefined) => {
         this.#cancel()
-        resolve(reason === undefined ? undefined : { reason, isProven })
+        resolve(trouble)
       }
       this.#cancel = this.#clock.after(Math.max(0, deadline - this.#clock.now()), () =>
         end({ reason: `no answer within ${CONFIRM_MOST} ms`, isDoubt: true }),

@@ -18,11 +18,6 @@
 // What 'before' was is three fields of a send, set when it is forwarded: no list of acks is kept, however long a send is out.
 // An epoch is numbered at its first ack; one that never has any costs nothing.
 //
-// One that begins in doubt (nobody said in time that the log is another) may go on in the log of the one before, beside older
-// connections that keep that. Such two are of one era, and their messages go by offset: what the source then turns out to have
-// lost has no place in its order any more. The ids of an era begin alike, so that a journal tells.
-// (Without: the source stalls for a second while a client connects, and what was sent over the older connections goes first.)
-//
 // Pure: no clock, no socket; who reads back is in confirmation.ts.
 
 import { AckedOffsets } from './acked-offsets.ts'
@@ -57,17 +52,7 @@ export interface Traced {
 }
 
 const RECENT_MOST = 8
-/** Of an id, those that all of its era have. */
-const ERA_DIGITS = 8
 const NO_QUEUES: ReadonlyMap<number, AckedOffsets> = new Map()
-
-/** The first of its era, for each of these epochs. */
-export function erasOf(epochIds: ReadonlyMap<number, string>): (ordinal: number) => number {
-  const firsts = new Map<string, number>()
-  for (const ordinal of [...epochIds.keys()].sort((a, b) => b - a))
-    firsts.set(epochIds.get(ordinal)!.slice(0, ERA_DIGITS), ordinal)
-  return ordinal => firsts.get(epochIds.get(ordinal)?.slice(0, ERA_DIGITS) ?? '') ?? ordinal
-}
 
 export class SourceEpoch implements Epoch {
   /** 0 and empty until its first ack. */
@@ -193,8 +178,6 @@ export class Epochs {
   readonly #began: (epoch: Epoch) => void
   #ordinal: number
   #newest: SourceEpoch
-  /** Of those that are not the first of their era. */
-  readonly #eras = new Map<number, number>()
   /** Those that were numbered last, the oldest first. */
   #recent: SourceEpoch[] = []
 
@@ -212,11 +195,6 @@ export class Epochs {
   /** What a connection that comes up now is held against. */
   get newest(): SourceEpoch {
     return this.#newest
-  }
-
-  /** Ordinal of the first of its era. */
-  era(ordinal: number): number {
-    return this.#eras.get(ordinal) ?? ordinal
   }
 
   /** The highest ordinal that was drawn. */
@@ -313,15 +291,6 @@ export class Epochs {
   #number(epoch: SourceEpoch): void {
     epoch.ordinal = this.#ordinalFor(epoch)
     epoch.id = this.#draw()
-    epoch.follows = undefined
-    if (follows !== undefined) {
-      const start = follows.id.slice(0, ERA_DIGITS)
-      for (let id = ''; id === '' || this.#recent.some(recent => recent.id === id); ) {
-        id = start + this.#draw().slice(ERA_DIGITS)
-        epoch.id = id
-      }
-      this.#eras.set(epoch.ordinal, this.era(follows.ordinal))
-    }
     this.#recent = [...this.#recent.slice(-RECENT_MOST + 1), epoch]
     // The name answers from there now.
     if (epoch.address !== this.#newest.address) this.#newest = epoch

@@ -10,7 +10,6 @@ import type { Backlog } from './backlog.ts'
 import type { BlockPlaces } from './block.ts'
 import { parseBlockFileName, readBlockPlaces, type ScannedBlock, scanBlockFile } from './block-file.ts'
 import type { Environment } from './environment.ts'
-import { erasOf } from './epoch.ts'
 import type { Feed } from './feed.ts'
 import type { RecoveredSegment } from './journal.ts'
 import type { Message } from './message.ts'
@@ -235,7 +234,6 @@ export class Recovery {
   /** Returns for each feed how many places that its cursor covers wait. */
   async #restore(): Promise<Map<Feed, number>> {
     const covered = new Map(this.#feeds.map(feed => [feed, 0]))
-    const era = erasOf(this.#epochIds)
     const counted = (feed: Feed, sequence: number) => {
       if (!feed.isBehindSlot(sequence)) covered.set(feed, covered.get(feed)! + 1)
     }
@@ -247,7 +245,7 @@ export class Recovery {
         let next = 0
         for (const block of blocks) {
           // A page may have gone to disk before one that stands before it.
-          for (; next < leftovers.length && isBefore(era, leftovers[next]!.place, block.header); next++)
+          for (; next < leftovers.length && isBefore(leftovers[next]!.place, block.header); next++)
             this.#restorePlace(backlog, leftovers[next]!, counted)
           await this.#restorePage(backlog, block, counted)
         }

@@ -6,7 +6,7 @@
 // (Without "with it": A and B are out; B is acked at 11; C is forwarded; A is acked at 10. B may go, and A would wait.)
 // A message that stands right behind the last released one need not wait: nothing can come between the two.
 //
-// Offsets count within an era of epochs, and eras go by ordinal: all of an older one come before all of a newer one. Nothing more
+// Offsets count within an epoch, and epochs go by ordinal: all of an older one come before all of a newer one. Nothing more
 // is needed for that, as the first message of a newer epoch waits, like any other, for every send that was forwarded before
 // its ack came, those on connections of the older epoch among them; but nothing stands 'right behind' over the border.
 // What is acked in an older epoch later still (a send given up, or one that a former master took, which knows nothing of its
@@ -25,8 +25,6 @@ export interface Releasable {
   /** Set here, of a message that had to wait. */
   released: boolean
 }
-
-type Place = Pick<Releasable, 'epoch' | 'queueOffset'>
 
 /** A send that was forwarded and is not answered. */
 export interface Outstanding {
@@ -57,14 +55,12 @@ interface Topic<M extends Releasable> {
 
 export class Release<M extends Releasable> {
   readonly #release: (message: M, late: boolean) => void
-  readonly #era: (epoch: number) => number
   readonly #topics = new Map<string, Topic<M>>()
   #forwarded = 0
 
   /** `late`: it comes behind one that was released before; only after a send was given up, or in an epoch that has ended. */
-  constructor(release: (message: M, late: boolean) => void, era: (epoch: number) => number = epoch => epoch) {
+  constructor(release: (message: M, late: boolean) => void) {
     this.#release = release
-    this.#era = era
   }
 
   /** How many sends were forwarded so far. */
@@ -89,7 +85,7 @@ export class Release<M extends Releasable> {
     }
     message.before = this.#forwarded
     queue.byAck.push(message)
-    this.#insert(queue.byOffset, message)
+    insert(queue.byOffset, message)
   }
 
   /** A send was answered: its messages, if it has any, are in this queue. */
@@ -152,7 +148,7 @@ export class Release<M extends Releasable> {
     // The highest place that may go; all acked below it go with it.
     let limit: M | undefined
     for (let { first } = queue.byAck; first !== undefined && first.before <= oldest; { first } = queue.byAck) {
-      if (limit === undefined || this.#isBehind(first, limit)) limit = first
+      if (limit === undefined || isBehind(first, limit)) limit = first
       first.released = true
     }
     let count = 0
@@ -171,20 +167,6 @@ export class Release<M extends Releasable> {
       this.#release(message, late)
     }
     if (count > 0) queue.byOffset.splice(0, count)
-  }
-
-  #isBehind(one: Place, other: Place): boolean {
-    if (one.epoch === other.epoch) return one.queueOffset > other.queueOffset
-    const before = this.#era(other.epoch) - this.#era(one.epoch)
-    return before === 0 ? one.queueOffset > other.queueOffset : before < 0
-  }
-
-  /** Keeps the list sorted by place; acks come nearly in order, so the place is near the end. */
-  #insert(sorted: M[], message: M): void {
-    let at = sorted.length
-    while (at > 0 && this.#isBehind(sorted[at - 1]!, message)) at--
-    if (at === sorted.length) sorted.push(message)
-    else sorted.splice(at, 0, message)
   }
 
   /** Nor is a topic kept that a client has only named. */
@@ -220,6 +202,14 @@ function take(outstanding: Fifo<Outstanding>, before: number, old: Outstanding[]
     first.settled = true
     old.push(first)
   }
+}
+
+/** Keeps the list sorted by place; acks come nearly in order, so the place is near the end. */
+function insert<M extends Releasable>(sorted: M[], message: M): void {
+  let at = sorted.length
+  while (at > 0 && isBehind(sorted[at - 1]!, message)) at--
+  if (at === sorted.length) sorted.push(message)
+  else sorted.splice(at, 0, message)
 }
 
 /**

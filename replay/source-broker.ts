@@ -150,10 +150,7 @@ export class SourceBroker {
       memory,
     )
     this.journal.onFlush = () => this.#flushed()
-    this.#release = new Release(
-      (message, late) => this.#released(message, late),
-      epoch => this.#epochs.era(epoch),
-    )
+    this.#release = new Release((message, late) => this.#released(message, late))
     const shared = {
       environment,
       source,
