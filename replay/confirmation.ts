@@ -6,19 +6,21 @@
 
 import { isTheAcked, unpacked } from './check.ts'
 import type { Clock } from './clock.ts'
-import { type Cluster, RefusedError } from './cluster.ts'
+import type { Cluster } from './cluster.ts'
 import { type EndOfEpoch, type Epochs, type SourceConnection, SourceEpoch } from './epoch.ts'
+import { LinkError } from './link.ts'
 import type { Log } from './log.ts'
 import { view } from './reading.ts'
 
 /** Milliseconds that acks on a new connection wait, at most. */
 const CONFIRM_MOST = 500
+const RETRY_PAUSE = 50
 
 const NOTHING = 'nothing stands there'
 const ANOTHER = 'another message stands there'
-/** The source may well be as it was: it is slow, or does not let us read. (Where its connection broke it may have ended.) */
 interface Trouble {
   reason: string
+  /** The source may well be as it was: it is slow, or does not let us read. */
   isDoubt: boolean
 }
 
@@ -82,17 +84,31 @@ export class Confirmation {
       return Promise.resolve({ reason: 'no ack said where in its log the source has a message', isDoubt: true })
     const expected = { ...last }
     return new Promise(resolve => {
+      let isOver = false
       const end = (trouble: Trouble | undefined) => {
+        isOver = true
         this.#cancel()
         resolve(trouble)
       }
-      this.#cancel = this.#clock.after(Math.max(0, deadline - this.#clock.now()), () =>
+      const cancelDeadline = this.#clock.after(Math.max(0, deadline - this.#clock.now()), () =>
         end({ reason: `no answer within ${CONFIRM_MOST} ms`, isDoubt: true }),
       )
-      this.#read(address, expected).then(
-        reason => end(reason === undefined ? undefined : { reason, isDoubt: false }),
-        error => end({ reason: (error as Error).message, isDoubt: error instanceof RefusedError }),
-      )
+      let cancelRetry = () => {}
+      this.#cancel = () => {
+        cancelDeadline()
+        cancelRetry()
+      }
+      const read = (): void =>
+        void this.#read(address, expected).then(
+          reason => end(reason === undefined ? undefined : { reason, isDoubt: false }),
+          error => {
+            // The link for questions broke: a connection to the source is up, so that it can be asked again.
+            if (isOver) return
+            if (error instanceof LinkError) cancelRetry = this.#clock.after(RETRY_PAUSE, read)
+            else end({ reason: (error as Error).message, isDoubt: true })
+          },
+        )
+      read()
     })
   }
 

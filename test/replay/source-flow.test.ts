@@ -4,7 +4,7 @@
 import test, { type ExecutionContext } from 'ava'
 import { hostBytes } from '../../codec/index.ts'
 import type { SourceConnection } from '../../replay/epoch.ts'
-import { type Random, seededRandom } from '../support/random.ts'
+import { Random, regularSeed } from '../support/random.ts'
 import { Scene, type Sending, TOPIC } from './scene.ts'
 
 const ROUNDS = 60
@@ -224,6 +224,6 @@ class Flow {
 }
 
 test('whatever becomes of the source and of the connections to it, each message is where it belongs', async t => {
-  const random = seededRandom(t)
+  const random = new Random(regularSeed(t))
   for (let round = 0; round < ROUNDS; round++) await Flow.run(t, random)
 })

@@ -2,7 +2,7 @@
 // cause that happened. Each seed is one history; SEEDS says how many.
 
 import test from 'ava'
-import { printedSeed } from '../support/random.ts'
+import { printedSeed, regularSeed } from '../support/random.ts'
 import { drawSchedule } from './draw.ts'
 import { onByDefault } from './faults.ts'
 import { reportOf } from './report.ts'
@@ -11,7 +11,7 @@ import { simulate } from './simulate.ts'
 const SEEDS = Number(process.env.SEEDS ?? 500)
 
 test('every acked message arrives once and in order, over any history', async t => {
-  const first = printedSeed(t)
+  const first = regularSeed(t)
   for (let seed = first; seed < first + SEEDS; seed++) {
     const schedule = drawSchedule(seed, onByDefault)
     const { problems } = await simulate(schedule)
