@@ -12,10 +12,14 @@ import type { Fold, Foldable } from './folded-places.ts'
 import { type EncodedKnownEnds, KnownEnds } from './known-ends.ts'
 import { type Place, PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
-import { maxOffset } from './reading.ts'
+import { logEnd, maxOffset } from './reading.ts'
 import type { RemoteBroker, Settled } from './remote-broker.ts'
 import { type Arrived, arrived, newestThatStands, type Origin, placeKey, proofOf, traceKey } from './settle.ts'
 import { StoppedError } from './stopped-error.ts'
+import { WaitError } from './wait-error.ts'
+
+/** Milliseconds between two looks at a source that has none where one was acked. */
+const PROOF_TIME = 5_000
 
 export interface TailContext {
   environment: Environment
@@ -57,6 +61,8 @@ export class RemoteTail {
   /** Unclear since a tail was lost, and not among the places yet: their source has to prove them first. */
   #toProve: Fold[] = []
   readonly #proofs = new Map<Fold, 'fits' | LostCause>()
+  /** Where none stood at the first look: when that was, and the end of the source's log. */
+  readonly #missedAt = new Map<Fold, { at: number; end: number }>()
   /** Indexes in the backlog of what was found behind what was not: out of order, if that is sent. */
   #ahead: number[] = []
   /** What was found at the remote, and how far that goes. The lane may have more of it behind what is in memory now, up to an index. */
@@ -160,7 +166,8 @@ export class RemoteTail {
     const { source, sourceAddress } = this.#context
     for (const fold of this.#toProve) {
       if (this.#proofs.has(fold)) continue
-      this.#proofs.set(fold, await proofOf(source, sourceAddress(), this.#topic, this.#queueId, fold))
+      const proof = await proofOf(source, sourceAddress(), this.#topic, this.#queueId, fold)
+      this.#proofs.set(fold, proof ?? (await this.#noneStandsThere(fold)))
       if (this.#lane.isStopped()) throw new StoppedError('the gateway stops')
     }
     const left: Fold[] = []
@@ -182,6 +189,23 @@ export class RemoteTail {
     )
     this.#toProve = []
     this.#proofs.clear()
+    this.#missedAt.clear()
+  }
+
+  /** It has none at two looks, with all readable that was stored at the first: then it has lost it. Throws WaitError until then. */
+  async #noneStandsThere(fold: Fold): Promise<LostCause> {
+    const { environment, source, sourceAddress } = this.#context
+    const { end, readable } = await logEnd(source, sourceAddress())
+    const now = environment.clock.now()
+    let first = this.#missedAt.get(fold)
+    // It has lost more since.
+    if (first === undefined || end < first.end) first = { at: now, end }
+    this.#missedAt.set(fold, first)
+    if (now - first.at >= PROOF_TIME && readable >= first.end) return 'source'
+    throw new WaitError(
+      `the source does not let the lane read what was acked in ${this.#topic} queue ${this.#queueId}`,
+      `offset ${fold.proof.queueOffset}: none stands there`,
+    )
   }
 
   #isThere(there: Arrived | undefined, { epoch, queueOffset, bornTimestamp, hash }: Place): boolean {

@@ -23,7 +23,6 @@ import type { KnownEnd } from './known-ends.ts'
 import { hashOf } from './place.ts'
 import { pull } from './reading.ts'
 import { StoppedError } from './stopped-error.ts'
-import { WaitError } from './wait-error.ts'
 
 export interface Origin {
   gateway: string
@@ -118,26 +117,20 @@ export async function newestThatStands(
   return { stands: newest - 1, maxOffset }
 }
 
-/**
- * Whether the source's log is still the one in which the places of a fold were acked. Throws WaitError where that cannot be
- * told yet.
- */
+/** Whether the source's log is still the one in which the places of a fold were acked; undefined: none stands there now. */
 export async function proofOf(
   source: Asked,
   address: string,
   topic: string,
   queueId: number,
   { proof, placeFlags }: Fold,
-): Promise<'fits' | 'expired' | 'source'> {
+): Promise<'fits' | 'expired' | 'source' | undefined> {
   const { queueOffset } = proof
-  const { messages, minOffset, maxOffset } = await pull(source, address, topic, queueId, queueOffset)
+  const { messages, minOffset } = await pull(source, address, topic, queueId, queueOffset)
   if (queueOffset < minOffset) return 'expired'
   const there = messages.flatMap(unpacked).find(message => message.queueOffset === queueOffset)
-  if (there !== undefined) return isTheAcked({ ...proof, placeFlags }, there) ? 'fits' : 'source'
-  throw new WaitError(
-    `the source does not let the lane read what was acked in ${topic} queue ${queueId}`,
-    `offset ${queueOffset}; the queue has ${minOffset} to ${maxOffset - 1}`,
-  )
+  if (there === undefined) return undefined
+  return isTheAcked({ ...proof, placeFlags }, there) ? 'fits' : 'source'
 }
 
 function isFrom(stamp: OriginStamp, origin: Origin): boolean {

@@ -14,6 +14,7 @@ export function perform(world: World, act: Act): void {
       return void world.broker(act.side, act.broker).armed.push(...act.faults)
     case 'refuse': {
       const { refuses } = world.broker(act.side, act.broker)
+      if (act.code === 11) world.did(`${act.side} refuses reading`)
       refuses.set(act.code, { code: 16, remark: 'no permission' })
       return void world.clock.after(act.forMs, () => refuses.delete(act.code))
     }

@@ -222,6 +222,7 @@ const happenedFor: Record<string, string> = {
   source: 'source lost its tail',
   journal: 'power cut',
   remote: 'remote lost its tail',
+  full: 'source refuses reading',
 }
 
 export /** Places that the gateway said were lost, with the cause. */

@@ -15,7 +15,7 @@ import {
   Replay,
   type SourceBroker,
 } from '../../replay/index.ts'
-import { ALL_REMOTES } from '../../replay/place.ts'
+import { ALL_REMOTES, SKIP_REASONS } from '../../replay/place.ts'
 import type { JournalSettings } from '../../replay/source-broker.ts'
 import { DiskError, type DiskOperation, type FakeDisk } from '../support/fake-disk.ts'
 import { type FakeClock, FakeLog } from '../support/fake-environment.ts'
@@ -341,7 +341,8 @@ export class GatewayProcess implements Host {
     broker.acked = (send, queueId, message) => {
       acked.call(broker, send, queueId, message)
       if (!this.alive) return
-      const isSkipped = message.skipMask === ALL_REMOTES
+      const isLost = SKIP_REASONS[message.skipReason] === 'full'
+      const isSkipped = message.skipMask === ALL_REMOTES && !isLost
       if (!isSkipped) gathered++
       const place = `${send.topic} q${queueId}:${message.queueOffset}`
       broker.whenWritten(() => {

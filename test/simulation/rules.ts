@@ -235,6 +235,11 @@ export const rules = {
     module: 'replay/recovery.js',
     without: [['eraOf(a.epoch) - eraOf(b.epoch) || a.queueOffset', 'a.epoch - b.epoch || a.queueOffset']],
   },
+  'lost on both sides': {
+    rule: '12: what the remote lost, and the source has lost, too, is lost where none stands there for 5 s',
+    module: 'replay/remote-tail.js',
+    without: [['if (now - first.at >= PROOF_TIME && readable >= first.end)', 'if (false)']],
+  },
   'a place goes when its block is synced': {
     rule: 'a place leaves the journal only when its block is synced',
     module: 'replay/spill.js',

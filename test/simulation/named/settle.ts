@@ -195,4 +195,18 @@ export const settleHistories: NamedHistory[] = [
       await until(world, 'its lane goes on', () => world.gateway.brokers.length > 0)
     },
   },
+  {
+    name: 'what source and remote have both lost is lost, and does not stop its lane',
+    rules: ['lost on both sides'],
+    setup: { sourceStaysShort: true },
+    async play(world) {
+      await warm(world)
+      await arrived(world, send(world))
+      await arrived(world, send(world))
+      await world.pass(2_500)
+      world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords: 2 })
+      world.act({ do: 'broker restarts', side: 'remote', broker: 0, downMs: 200, losesRecords: 2 })
+      await world.pass(1_000)
+    },
+  },
 ]
