@@ -12,6 +12,7 @@ export class DeadLetters {
   readonly #environment: Environment
   readonly #folder: string
   #file: AppendFile | undefined
+  #writing: Promise<void> = Promise.resolve()
 
   constructor(environment: Environment, folder: string) {
     this.#environment = environment
@@ -33,6 +34,13 @@ export class DeadLetters {
       properties: propertiesOf(body).toString('base64'),
       payload: Buffer.concat(payloadOf(body)).toString('base64'),
     })
+    // One at a time: several lanes may have one.
+    const written = this.#writing.then(() => this.#write(line))
+    this.#writing = written.catch(() => {})
+    await written
+  }
+
+  async #write(line: string): Promise<void> {
     const { clock, fileSystem, randomId } = this.#environment
     this.#file ??= await fileSystem.create(`${this.#folder}/dead-letters-${clock.now()}-${randomId(2)}.jsonl`)
     const file = this.#file
@@ -47,6 +55,7 @@ export class DeadLetters {
   }
 
   async close(): Promise<void> {
+    await this.#writing
     await this.#file?.close()
   }
 }

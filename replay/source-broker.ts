@@ -351,7 +351,8 @@ export class SourceBroker {
   /** It can be kept nowhere: it is a gap, unless it is known that the source does not let it be read back. */
   #keepsNoBody(topic: string, queueId: number, message: AckedMessage): void {
     message.journaled = false
-    if (!this.readable.isRefused(topic)) return
+    // A refusal may end, and so may the failure of a disk; a journal that is full is meant to be.
+    if (!this.readable.isRefused(topic) || this.#hasRoom(payloadLength(message))) return
     message.skipReason = SKIP_REASONS.indexOf('full')
     message.skipMask = ALL_REMOTES
     this.#environment.log.error(

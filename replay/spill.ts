@@ -336,7 +336,9 @@ export class Spill {
     const file = this.#file
     if (file === undefined) return
     await this.#syncAll(file)
-    if (this.#file === file) this.#file = undefined
+    // A failed sync has left it already.
+    if (this.#file !== file) return
+    this.#file = undefined
     await file.file.close().catch(() => {})
   }
 
