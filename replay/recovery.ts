@@ -92,10 +92,11 @@ export class Recovery {
       return parsed === undefined ? [] : [{ name, ...parsed }]
     })
     for (const segment of segments) await this.#readNames(segment.name, segment.salt)
-    const blocks: FoundBlock[] = []
+    // By lowest sequence: a page whose block could not be synced was written anew, and the first may still be there.
+    const blocks = new Map<number, FoundBlock>()
     for (const file of files) await this.#readHeaders(file.name, file.salt, blocks)
     for (const { slotSequence } of this.#feeds) this.#low = Math.min(this.#low, slotSequence ?? this.#low)
-    for (const block of blocks) await this.#readBlock(block)
+    for (const block of blocks.values()) await this.#readBlock(block)
     for (const segment of segments) await this.#readPlaces(segment.name, segment.salt)
     const found = await this.#restore()
     this.#account(found)
@@ -126,7 +127,7 @@ export class Recovery {
     })
   }
 
-  async #readHeaders(name: string, salt: number, blocks: FoundBlock[]): Promise<void> {
+  async #readHeaders(name: string, salt: number, blocks: Map<number, FoundBlock>): Promise<void> {
     const path = `${this.#folder}/${name}`
     const file: BlockFile = { path, bytes: 0, pages: 0, era: Number.POSITIVE_INFINITY }
     this.#files.push(file)
@@ -135,7 +136,7 @@ export class Recovery {
       this.#high = Math.max(this.#high, scanned.header.maxSequence)
       this.#epochIds.set(scanned.header.epoch, scanned.header.epochId)
       file.era = Math.min(file.era, eraOf(scanned.header.epoch))
-      blocks.push({ ...scanned, file })
+      blocks.set(scanned.header.minSequence, { ...scanned, file })
     })
     file.bytes = bytes
     const damagedBytes = damaged.reduce((sum, range) => sum + range.bytes, tornBytes)
