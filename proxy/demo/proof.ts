@@ -75,7 +75,8 @@ export function compare(
   for (const [queue, messages] of source)
     messages.forEach((message, index) => {
       placeAtSource.set(keyOf(message), { queue, index, message })
-      const uniqKey = findProperty(message.properties, 'UNIQ_KEY') ?? ''
+      // Of two of one name the last counts: a batch's own stands behind the message's.
+      const uniqKey = decodeProperties(message.properties).get('UNIQ_KEY') ?? ''
       uniqKeys.set(uniqKey, (uniqKeys.get(uniqKey) ?? 0) + 1)
     })
   const proof: Proof = { acked: acked.size, remote: 0, missing: [], duplicates: [], outOfOrder: [], altered: [] }

@@ -90,7 +90,12 @@ for (const [title, copy, asSent] of copies)
   })
 
 test("a batch's own key, which its broker stored into each message, is nobody's", t => {
-  const source = ['x', 'y'].map(key => message(key, [['UNIQ_KEY', 'batch']]))
+  const source = ['x', 'y'].map(key =>
+    message(key, [
+      ['UNIQ_KEY', `U-${key}`],
+      ['UNIQ_KEY', 'batch'],
+    ]),
+  )
   const remote = ['x', 'y'].map((key, offset) => message(key, [['UNIQ_KEY', `U-${key}`], stampOf(offset)]))
   source.forEach((one, offset) => {
     one.queueOffset = offset
