@@ -21,6 +21,28 @@ export const realClock: Clock = {
   soon: call => void setImmediate(call),
 }
 
+/** Sleeps that can be ended before their time, one at a time. */
+export class Sleep {
+  /** Ends the sleep that is under way; where none is, nothing. */
+  wake: () => void = () => {}
+  readonly #clock: Clock
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  /** Resolves after so many milliseconds, or when woken. */
+  for(ms: number): Promise<void> {
+    return new Promise(resolve => {
+      const cancel = this.#clock.after(ms, resolve)
+      this.wake = () => {
+        cancel()
+        resolve()
+      }
+    })
+  }
+}
+
 export function sleep(clock: Clock, ms: number): Promise<void> {
   return new Promise(resolve => void clock.after(ms, resolve))
 }

@@ -11,6 +11,7 @@ import { meaningOf } from './answer.ts'
 import { Backoff } from './backoff.ts'
 import { bytesInBatch, encodeRequest, fits, type Outgoing, type Stamper, stamp } from './batcher.ts'
 import type { BodyMemory } from './body.ts'
+import { Sleep } from './clock.ts'
 import { type Cluster, RefusedError } from './cluster.ts'
 import type { RemoteQueue } from './cursor.ts'
 import type { DeadLetters } from './dead-letters.ts'
@@ -69,6 +70,8 @@ export class Lane {
   readonly #stamper: Stamper
   readonly #gaps: GapFiller
   readonly #backoff: Backoff
+  /** Between two tries. */
+  readonly #sleep: Sleep
   #remoteQueue: RemoteQueue | undefined
   #remoteQueueDurable = false
   #awaySince: number | undefined
@@ -83,7 +86,6 @@ export class Lane {
   #hopeless: { sequence: number; reason: string } | undefined
   #stopped = false
   #wake: () => void = () => {}
-  #cancelSleep: () => void = () => {}
   #running: Promise<void> | undefined
   #trouble: Error | undefined
 
@@ -98,6 +100,7 @@ export class Lane {
     this.#remoteQueueDurable = remoteQueue !== undefined
     this.#stamper = { ...context.stamper, queueId }
     this.#backoff = new Backoff(RETRY_MOST, context.environment.random)
+    this.#sleep = new Sleep(context.environment.clock)
     this.tail = new RemoteTail(context, topic, queueId, this.queue, {
       isStopped: () => this.#stopped,
       lost: (place, cause) => this.#lost(place, cause, false),
@@ -152,7 +155,7 @@ export class Lane {
   async stop(): Promise<void> {
     this.#stopped = true
     this.#wake()
-    this.#cancelSleep()
+    this.#sleep.wake()
     await this.#running
   }
 
@@ -171,13 +174,7 @@ export class Lane {
         if (this.#stopped) return
         this.#say(error as Error)
         this.queue.park()
-        await new Promise<void>(resolve => {
-          const cancel = this.#context.environment.clock.after(this.#backoff.next(), resolve)
-          this.#cancelSleep = () => {
-            cancel()
-            resolve()
-          }
-        })
+        await this.#sleep.for(this.#backoff.next())
       }
     }
   }

@@ -10,10 +10,13 @@
 // What of a lane's own stands there the lane finds out itself (remote-tail.ts). A connection that ends meanwhile, or a broker
 // that moves to another address, begins it again. It knows no queue and decides nothing about messages.
 
-import { type Frame, producerConnections, RequestCode, ResponseCode, readBrokerConfig } from '../codec/index.ts'
+import { type Frame, producerConnections, RequestCode, ResponseCode } from '../codec/index.ts'
 import { Backoff } from './backoff.ts'
+import { Sleep } from './clock.ts'
 import { type Answer, RefusedError } from './cluster.ts'
+import { Coalesced } from './coalesced.ts'
 import type { Environment } from './environment.ts'
+import { EXECUTION_UNKNOWN, pauseOf } from './execution-pause.ts'
 import { LinkError } from './link.ts'
 import { encodeMarker, isReadable, type Marker, makeMarkerTopic, markerAnswer } from './marker.ts'
 import { logEnd } from './reading.ts'
@@ -25,10 +28,6 @@ import { WaitError } from './wait-error.ts'
 const LISTED_POLL_MOST = 1_000
 /** The longest pause between two transmissions of a kernel: what it holds for a dead link arrives within it. */
 const OUTAGE_MOST = 120_000
-/** Times `waitTimeMillsInSendQueue`, after which BrokerFastFailure.java has dropped what was not executed. */
-const EXECUTION_FACTOR = 5
-const EXECUTION_LEAST = 1_000
-const EXECUTION_UNKNOWN = 10_000
 const MARKER_TIMEOUT = 1_000
 const MARKER_MOST = 60_000
 const READABLE_POLL = 20
@@ -88,15 +87,16 @@ export class RemoteBroker {
   #settling: Settling | undefined
   #number = 0
   #reviving = false
-  #marking: Promise<void> | undefined
-  #markingNext: Promise<void> | undefined
+  readonly #revivalSleep: Sleep
+  /** A marker that is under way may have been stored before what has to be readable. */
+  readonly #marks = new Coalesced(() => this.#mark())
   #stopped = false
-  #wakeReviver = () => {}
 
   constructor(environment: Environment, options: RemoteBrokerOptions) {
     this.#environment = environment
     this.#options = options
     this.name = options.name
+    this.#revivalSleep = new Sleep(environment.clock)
     const { earlier } = options
     this.#earlier = new Set(earlier?.groups)
     this.#unknownEarlier = earlier !== undefined && earlier.groups === undefined
@@ -146,26 +146,13 @@ export class RemoteBroker {
 
   /** Resolves when all that the broker had stored before this call can be read. Throws as `ready`. */
   readable(): Promise<void> {
-    if (this.#marking === undefined) {
-      this.#marking = this.#mark().finally(() => {
-        this.#marking = undefined
-      })
-      return this.#marking
-    }
-    // The marker that is under way may have been stored before: all who come meanwhile share the next.
-    this.#markingNext ??= this.#marking
-      .catch(() => {})
-      .then(() => {
-        this.#markingNext = undefined
-        return this.readable()
-      })
-    return this.#markingNext
+    return this.#marks.run()
   }
 
   /** Settles no more; what is out is still answered. */
   stop(): void {
     this.#stopped = true
-    this.#wakeReviver()
+    this.#revivalSleep.wake()
     if (this.#settled === undefined) this.#link?.end('the gateway stops')
   }
 
@@ -247,13 +234,7 @@ export class RemoteBroker {
         // A lane that was faster knows as well where it is.
         await (this.#settling?.promise ?? this.ready(address))
       } catch {
-        await new Promise<void>(resolve => {
-          const cancel = this.#environment.clock.after(backoff.next(), resolve)
-          this.#wakeReviver = () => {
-            cancel()
-            resolve()
-          }
-        })
+        await this.#revivalSleep.for(backoff.next())
       }
     }
     this.#reviving = false
@@ -318,11 +299,7 @@ export class RemoteBroker {
       answer = await link.ask(link.address, RequestCode.GET_BROKER_CONFIG)
       if (isBusy(answer.header.code)) await link.pause(READABLE_POLL)
     } while (isBusy(answer.header.code))
-    if (answer.header.code !== ResponseCode.SUCCESS) return EXECUTION_UNKNOWN
-    const settings = readBrokerConfig(answer.body)
-    const inQueue = Number(settings.get('waitTimeMillsInSendQueue'))
-    if (settings.get('brokerFastFailureEnable') !== 'true' || !(inQueue > 0)) return EXECUTION_UNKNOWN
-    return Math.max(EXECUTION_LEAST, EXECUTION_FACTOR * inQueue)
+    return pauseOf(answer)
   }
 
   async #mark(): Promise<void> {

@@ -6,6 +6,7 @@
 import { Backlog } from './backlog.ts'
 import { type BodyMemory, dropBody, payloadLength } from './body.ts'
 import type { Cluster } from './cluster.ts'
+import { Coalesced } from './coalesced.ts'
 import { Confirmation } from './confirmation.ts'
 import type { Slot } from './cursor.ts'
 import type { Environment } from './environment.ts'
@@ -110,8 +111,7 @@ export class SourceBroker {
   readonly #undelivered: Batch[] = []
   #freeBytes = Number.POSITIVE_INFINITY
   #wasFull = false
-  #checkpointing: Promise<void> | undefined
-  #checkpointAgain: Promise<void> | undefined
+  readonly #checkpoints = new Coalesced(() => this.#checkpoint())
   #cancelTimer: (() => void) | undefined
   #cancelGiveUp: (() => void) | undefined
   #started = false
@@ -174,21 +174,11 @@ export class SourceBroker {
     const load = (page: Page, backlog: Backlog) => this.spill.load(page, backlog)
     this.feeds = remotes.map(remote => new Feed(environment, folder, remote, shared, load))
     const { clock, log } = environment
-    this.readable = new Readable({ clock, log, source, broker: name, address: () => this.address })
-    this.#retention = new Retention({
-      clock,
-      log,
-      source,
-      broker: name,
-      address: () => this.address,
-      oldestGap: () => this.#oldestGap,
-    })
+    const asking = { clock, log, source, broker: name, address: () => this.address }
+    this.readable = new Readable(asking)
+    this.#retention = new Retention({ ...asking, oldestGap: () => this.#oldestGap })
     this.#unresolved = new Unresolved({
-      clock,
-      log,
-      source,
-      broker: name,
-      address: () => this.address,
+      ...asking,
       turns: this.#turns,
       sendGiveUpTimeout: options.sendGiveUpTimeout,
       epochsAround: (epoch, commitLogOffset) => this.#epochs.around(epoch, commitLogOffset),
@@ -384,20 +374,8 @@ export class SourceBroker {
 
   /** Writes a cursor of what is done now for each remote, and drops what that makes needless. */
   checkpoint(): Promise<void> {
-    if (this.#checkpointing === undefined) {
-      this.#checkpointing = this.#checkpoint().finally(() => {
-        this.#checkpointing = undefined
-      })
-      return this.#checkpointing
-    }
-    // One is being written that does not know of the caller's change: all who come meanwhile share the next.
-    this.#checkpointAgain ??= this.#checkpointing
-      .catch(() => {})
-      .then(() => {
-        this.#checkpointAgain = undefined
-        return this.checkpoint()
-      })
-    return this.#checkpointAgain
+    // One that is being written does not know of the caller's change.
+    return this.#checkpoints.run()
   }
 
   /** Ends the lanes, and leaves cursors that know what they did. */

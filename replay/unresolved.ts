@@ -17,7 +17,7 @@
 import { decodeBatch, type SendAnswer, type StoredMessage } from '../codec/index.ts'
 import { BodyMemory, payloadOf } from './body.ts'
 import { firstValue, unpacked } from './check.ts'
-import type { Clock } from './clock.ts'
+import { type Clock, Sleep } from './clock.ts'
 import { type Cluster, RefusedError } from './cluster.ts'
 import type { EndOfEpoch, SourceEpoch } from './epoch.ts'
 import { executionPause } from './execution-pause.ts'
@@ -91,11 +91,12 @@ export class Unresolved {
   readonly #suspects = new Set<Suspect>()
   #running = false
   #closed = false
-  #cancelSleep: () => void = () => {}
+  readonly #sleep: Sleep
 
   constructor(context: UnresolvedContext) {
     this.#context = context
     this.#memory = new BodyMemory(context.memoryMost ?? MEMORY_MOST)
+    this.#sleep = new Sleep(context.clock)
   }
 
   get count(): number {
@@ -131,7 +132,7 @@ export class Unresolved {
   /** All that are left are given up. */
   close(): void {
     this.#closed = true
-    this.#cancelSleep()
+    this.#sleep.wake()
     for (const suspect of this.#suspects) this.#giveUp(suspect)
   }
 
@@ -151,7 +152,7 @@ export class Unresolved {
             { broker, sends: old.length, reason: (error as Error).message },
             'what became of sends without an answer cannot be found out: they are counted as unresolved',
           )
-        else await this.#sleep(RETRY_PAUSE)
+        else await this.#sleep.for(RETRY_PAUSE)
       }
     }
     this.#running = false
@@ -164,7 +165,7 @@ export class Unresolved {
     const [oldest] = this.#suspects
     if (oldest === undefined) return
     const left = oldest.since + pause - clock.now()
-    if (left > 0) return this.#sleep(left)
+    if (left > 0) return this.#sleep.for(left)
     const due = [...this.#suspects].filter(({ since }) => since + pause <= clock.now())
     const sure = await this.#allReadable(oldest)
     const byTopic = new Map<string, Suspect[]>()
@@ -192,12 +193,12 @@ export class Unresolved {
       const { end } = await logEnd(source, address())
       while (!this.#closed && (await logEnd(source, address())).readable < end) {
         if (clock.now() - since >= FIND_MOST) throw new Error('the source cannot read what it has stored')
-        await this.#sleep(DISPATCH_POLL)
+        await this.#sleep.for(DISPATCH_POLL)
       }
       return true
     } catch (error) {
       if (!(error instanceof RefusedError)) throw error
-      await this.#sleep(UNTOLD_PAUSE)
+      await this.#sleep.for(UNTOLD_PAUSE)
       return false
     }
   }
@@ -305,16 +306,6 @@ export class Unresolved {
     this.#memory.letGo(suspect.send)
     this.#context.unresolved(1)
     this.#context.settled(suspect.send)
-  }
-
-  async #sleep(ms: number): Promise<void> {
-    await new Promise<void>(resolve => {
-      const cancel = this.#context.clock.after(ms, resolve)
-      this.#cancelSleep = () => {
-        cancel()
-        resolve()
-      }
-    })
   }
 }
 

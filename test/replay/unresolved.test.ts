@@ -41,7 +41,7 @@ test('one that was not stored holds back the later ones for the pause, and not f
 
 test('what the broker executes after the connection has ended is waited for, as long as it may wait in its queue', async t => {
   const scene = await Scene.open()
-  scene.source.broker.settings = 'waitTimeMillsInSendQueue=600\n'
+  scene.source.broker.settings = 'waitTimeMillsInSendQueue=600\nbrokerFastFailureEnable=true\n'
   const lost = scene.forward()
   lost.lose(['m0'], { bornHost: OURS })
   await scene.environment.pass(2_900)
