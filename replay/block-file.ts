@@ -13,7 +13,15 @@ import {
 } from './block.ts'
 import type { FileSystem } from './file-system.ts'
 import type { BlockLocation } from './page.ts'
-import { type DamagedRange, encodeHeader, isWholeHeader, SEGMENT_HEADER_BYTES } from './segment.ts'
+import {
+  type DamagedRange,
+  encodeHeader,
+  isWholeHeader,
+  nameOf,
+  parseName,
+  SEGMENT_HEADER_BYTES,
+  type SegmentName,
+} from './segment.ts'
 
 const MAGIC = 'TEEBODYS'
 const VERSION = 1
@@ -21,12 +29,11 @@ const VERSION = 1
 const LOOK_BYTES = 1024 * 1024
 
 export function blockFileName(id: number, salt: number): string {
-  return `bodies-${id.toString(16).padStart(12, '0')}-${salt.toString(16).padStart(8, '0')}`
+  return nameOf('bodies', { id, salt })
 }
 
-export function parseBlockFileName(name: string): { id: number; salt: number } | undefined {
-  const match = /^bodies-([0-9a-f]{12})-([0-9a-f]{8})$/.exec(name)
-  return match === null ? undefined : { id: Number.parseInt(match[1]!, 16), salt: Number.parseInt(match[2]!, 16) }
+export function parseBlockFileName(name: string): SegmentName | undefined {
+  return parseName('bodies', name)
 }
 
 export function encodeBlockFileHeader(id: number, salt: number): Buffer {

@@ -63,15 +63,17 @@ export interface Slot {
 }
 
 const VERSION = 2
+/** In the folder of the remote. */
+export const SLOT_FILES = ['cursor-0', 'cursor-1'] as const
 
 export class Cursor {
   readonly #fileSystem: FileSystem
-  readonly #paths: readonly [string, string]
+  readonly #paths: readonly string[]
   #generation = 0
 
   constructor(fileSystem: FileSystem, folder: string) {
     this.#fileSystem = fileSystem
-    this.#paths = [`${folder}/cursor-0`, `${folder}/cursor-1`]
+    this.#paths = SLOT_FILES.map(file => `${folder}/${file}`)
   }
 
   /** The newest slot that is whole; `damaged` where there are slots and none is, `none` where there is none. */
@@ -91,7 +93,7 @@ export class Cursor {
   /** Writes and syncs the next slot. One at a time: the caller waits for it. */
   async write(slot: Omit<Slot, 'generation'>): Promise<void> {
     const generation = this.#generation + 1
-    await this.#fileSystem.overwrite(this.#paths[(generation % 2) as 0 | 1], encodeSlot({ ...slot, generation }))
+    await this.#fileSystem.overwrite(this.#paths[generation % 2]!, encodeSlot({ ...slot, generation }))
     this.#generation = generation
   }
 }

@@ -185,7 +185,7 @@ export class Feed {
     return false
   }
 
-  /** Milliseconds since then; 0 where nothing waits. */
+  /** Milliseconds since the oldest message that waits was acked; 0 where nothing waits. */
   get lagMs(): number {
     const oldest = this.oldestWaiting
     return oldest === undefined ? 0 : Math.max(0, this.#environment.clock.now() - oldest)

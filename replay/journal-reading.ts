@@ -15,7 +15,14 @@ import type { Environment } from './environment.ts'
 import type { Place } from './place.ts'
 import { type ReadableFiles, readableFiles, readWhole, unlessGone } from './readable-files.ts'
 import { type RemoteName, RemoteReading } from './remote-reading.ts'
-import { type DamagedRange, parseSegmentName, readSegment, SEGMENT_HEADER_BYTES } from './segment.ts'
+import {
+  type DamagedRange,
+  listed,
+  parseSegmentName,
+  readSegment,
+  SEGMENT_HEADER_BYTES,
+  type SegmentName,
+} from './segment.ts'
 import { SequenceSet } from './sequence-set.ts'
 
 /** A place, where it was found first. */
@@ -134,12 +141,8 @@ export class JournalReading {
   }
 
   /** By id. */
-  async #list(parse: (name: string) => { id: number; salt: number } | undefined) {
-    const names = (await this.#files.list(this.#folder)).sort()
-    return names.flatMap(name => {
-      const parsed = parse(name)
-      return parsed === undefined ? [] : [{ name, salt: parsed.salt }]
-    })
+  async #list(parse: (name: string) => SegmentName | undefined) {
+    return listed(await this.#files.list(this.#folder), parse)
   }
 
   // Segments of places

@@ -10,6 +10,7 @@
 // It knows how much is not done in each of its segments, and forgets a segment when nothing in it is left to do and the
 // cursors say so. It knows no lane, no remote, and not what a message is.
 
+import { basename } from 'node:path'
 import { crc32 } from 'node:zlib'
 import type { Body } from './body.ts'
 import type { Environment } from './environment.ts'
@@ -27,7 +28,7 @@ import {
   topicRecordBytes,
 } from './place.ts'
 import { PlaceFile, type PlaceFileEvents } from './place-file.ts'
-import { encodeSegmentHeader, segmentName } from './segment.ts'
+import { encodeSegmentHeader, parseSegmentName, segmentName } from './segment.ts'
 
 /** Milliseconds from an append to its sync, at most. */
 const SYNC_DELAY = 100
@@ -371,8 +372,12 @@ export class Journal {
     }
   }
 
+  #nextPath(): string {
+    return `${this.#folder}/${segmentName({ id: this.nextSegmentId++, salt: this.#salt })}`
+  }
+
   async #create(): Promise<PlaceFile> {
-    const path = `${this.#folder}/${segmentName({ id: this.nextSegmentId++, salt: this.#salt })}`
+    const path = this.#nextPath()
     // A disk that is full may not take the places of what is acked meanwhile: theirs is set aside.
     const { fileSystem } = this.#environment
     // Not all of a small disk: cursors need some, too.
@@ -385,8 +390,7 @@ export class Journal {
 
   /** What a file begins with: its header, and every name that its places use. */
   #prologue(path: string): Buffer {
-    const id = Number.parseInt(/places-([0-9a-f]+)-/.exec(path)![1]!, 16)
-    const parts = [encodeSegmentHeader({ id, salt: this.#salt })]
+    const parts = [encodeSegmentHeader(parseSegmentName(basename(path))!)]
     for (const [ordinal, epochId] of this.epochIds) {
       const record = Buffer.alloc(EPOCH_RECORD_BYTES)
       encodeEpoch(record, 0, this.#salt, ordinal, epochId)
@@ -473,7 +477,7 @@ export class Journal {
 
   async #writeWhole(bytes: readonly Buffer[]): Promise<string> {
     const { fileSystem } = this.#environment
-    const path = `${this.#folder}/${segmentName({ id: this.nextSegmentId++, salt: this.#salt })}`
+    const path = this.#nextPath()
     const file = await fileSystem.create(path)
     try {
       await file.append(Buffer.concat([this.#prologue(path), ...bytes]))

@@ -15,7 +15,7 @@ import type { RecoveredSegment } from './journal.ts'
 import type { Message } from './message.ts'
 import { Page } from './page.ts'
 import { ALL_REMOTES, eraOf, type Place } from './place.ts'
-import { parseSegmentName, readSegment } from './segment.ts'
+import { listed, parseSegmentName, readSegment } from './segment.ts'
 import { SequenceSet } from './sequence-set.ts'
 import type { BlockFile } from './spill.ts'
 
@@ -82,15 +82,9 @@ export class Recovery {
 
   /** Throws SegmentVersionError, and where the folder cannot be read. */
   async run(): Promise<Recovered> {
-    const names = (await this.#environment.fileSystem.list(this.#folder)).sort()
-    const segments = names.flatMap(name => {
-      const parsed = parseSegmentName(name)
-      return parsed === undefined ? [] : [{ name, ...parsed }]
-    })
-    const files = names.flatMap(name => {
-      const parsed = parseBlockFileName(name)
-      return parsed === undefined ? [] : [{ name, ...parsed }]
-    })
+    const names = await this.#environment.fileSystem.list(this.#folder)
+    const segments = listed(names, parseSegmentName)
+    const files = listed(names, parseBlockFileName)
     for (const segment of segments) await this.#readNames(segment.name, segment.salt)
     // By lowest sequence: a page whose block could not be synced was written anew, and the first may still be there.
     const blocks = new Map<number, FoundBlock>()

@@ -3,7 +3,7 @@
 // A slot may be in the midst of being written by a gateway that runs: what is damaged is read again before it is said to be.
 
 import { type Clock, sleep } from './clock.ts'
-import { decodeSlot, type Slot } from './cursor.ts'
+import { decodeSlot, SLOT_FILES, type Slot } from './cursor.ts'
 import type { Place } from './place.ts'
 import { type ReadableFiles, readWhole } from './readable-files.ts'
 import { SlotMarks } from './slot-marks.ts'
@@ -113,7 +113,7 @@ export class RemoteReading {
     for (let tries = 1; ; tries++) {
       let slot: Slot | undefined
       const slots: SlotReading[] = []
-      for (const file of ['cursor-0', 'cursor-1']) {
+      for (const file of SLOT_FILES) {
         const bytes = await readWhole(this.#files, `${this.#folder}/${file}`)
         const found = bytes && decodeSlot(bytes, `${this.#folder}/${file}`)
         if (found !== undefined) {

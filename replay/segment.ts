@@ -15,18 +15,40 @@ export const SEGMENT_HEADER_BYTES = 64
 /** Records begin at multiples of this. */
 const ALIGNMENT = 8
 
+/** What the name of a segment of either kind, of places and of bodies, says. */
 export interface SegmentName {
   id: number
   salt: number
 }
 
-export function segmentName({ id, salt }: SegmentName): string {
-  return `places-${id.toString(16).padStart(12, '0')}-${salt.toString(16).padStart(8, '0')}`
+export function segmentName(name: SegmentName): string {
+  return nameOf('places', name)
 }
 
 export function parseSegmentName(name: string): SegmentName | undefined {
-  const match = /^places-([0-9a-f]{12})-([0-9a-f]{8})$/.exec(name)
-  return match === null ? undefined : { id: Number.parseInt(match[1]!, 16), salt: Number.parseInt(match[2]!, 16) }
+  return parseName('places', name)
+}
+
+export function nameOf(kind: 'places' | 'bodies', { id, salt }: SegmentName): string {
+  return `${kind}-${id.toString(16).padStart(12, '0')}-${salt.toString(16).padStart(8, '0')}`
+}
+
+/** Undefined where it is none of this kind. */
+export function parseName(kind: 'places' | 'bodies', name: string): SegmentName | undefined {
+  const match = /^([a-z]+)-([0-9a-f]{12})-([0-9a-f]{8})$/.exec(name)
+  if (match?.[1] !== kind) return undefined
+  return { id: Number.parseInt(match[2]!, 16), salt: Number.parseInt(match[3]!, 16) }
+}
+
+/** Those of a folder's names that `parse` knows, by id. */
+export function listed(
+  names: readonly string[],
+  parse: (name: string) => SegmentName | undefined,
+): (SegmentName & { name: string })[] {
+  return [...names].sort().flatMap(name => {
+    const parsed = parse(name)
+    return parsed === undefined ? [] : [{ name, ...parsed }]
+  })
 }
 
 export function encodeSegmentHeader({ id, salt }: SegmentName): Buffer {

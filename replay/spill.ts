@@ -6,6 +6,7 @@
 // were not written become gaps when memory runs out. While there is no room (`journalMaxBytes`, or the disk itself), blocks go
 // without bodies: places are never dropped.
 
+import { basename } from 'node:path'
 import type { Backlog } from './backlog.ts'
 import {
   type BlockMessage,
@@ -453,7 +454,7 @@ export class Spill {
         return Buffer.alloc(0)
       })
     }
-    const { salt } = parseBlockFileName(path.slice(path.lastIndexOf('/') + 1))!
+    const { salt } = parseBlockFileName(basename(path))!
     const header = decodeBlockHeader(read, salt)
     const isItsOwn = header?.minSequence === page.minSequence && header.maxSequence === page.maxSequence
     const places = header && isItsOwn ? decodeBlockPlaces(read, header, salt) : undefined
