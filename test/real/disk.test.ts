@@ -93,6 +93,16 @@ function segments({ dataDir }: GatewayProcess): string[] {
     .map(entry => join(entry.parentPath, entry.name))
 }
 
+/** A fault in each fdatasync of the gateway. */
+function inSyncs(t: ExecutionContext, { gateway }: Lab, what: string): Promise<Strace> {
+  return Strace.attach(t, gateway.pid, { calls: 'fdatasync', what })
+}
+
+/** A fault in each write to the segments of places that are written to now. */
+function inWrites(t: ExecutionContext, { gateway }: Lab, what: string): Promise<Strace> {
+  return Strace.attach(t, gateway.pid, { calls: 'write,pwrite64,writev,pwritev', what, paths: segments(gateway) })
+}
+
 /** It is seen from outside, and the gateway stays in service. */
 async function isSaid(t: ExecutionContext, { gateway, errors }: Lab): Promise<void> {
   await until('the failure is counted', async () => (await errors()) > 0)
@@ -109,7 +119,7 @@ realTest(
   'every fdatasync fails with EIO for a while',
   async t =>
     withLab(t, {}, async lab => {
-      const fault = await Strace.attach(t, lab.gateway.pid, { calls: 'fdatasync', what: 'error=EIO' })
+      const fault = await inSyncs(t, lab, 'error=EIO')
       await isSaid(t, lab)
       await lab.more(3 * RATE)
       t.true(fault.hits > 1)
@@ -123,7 +133,7 @@ realTest(
   'one fdatasync fails with EIO, and the ones after it say that all is well',
   async t =>
     withLab(t, {}, async lab => {
-      const fault = await Strace.attach(t, lab.gateway.pid, { calls: 'fdatasync', what: 'error=EIO:when=1' })
+      const fault = await inSyncs(t, lab, 'error=EIO:when=1')
       await until('it has failed', () => fault.hits > 0)
       await until('the failure is counted', async () => (await lab.errors()) > 0)
       await isOver(lab)
@@ -151,11 +161,7 @@ realTest(
 function writesFail(error: string, then: (lab: Lab) => Promise<void>) {
   return (t: ExecutionContext) =>
     withLab(t, {}, async lab => {
-      const fault = await Strace.attach(t, lab.gateway.pid, {
-        calls: 'write,pwrite64,writev,pwritev',
-        what: `error=${error}`,
-        paths: segments(lab.gateway),
-      })
+      const fault = await inWrites(t, lab, `error=${error}`)
       await until('the failure is counted', async () => (await lab.errors()) > 0)
       t.true(fault.hits > 0)
       await isOver(lab)
@@ -180,35 +186,22 @@ realTest(
   missingMount(),
 )
 
-realTest(
-  'every fdatasync takes 6 s for a while: the local path goes on, and it is said',
-  async t =>
-    withLab(t, {}, async lab => {
-      const fault = await Strace.attach(t, lab.gateway.pid, { calls: 'fdatasync', what: 'delay_enter=6000000' })
-      await isSaid(t, lab)
-      await lab.more(3 * RATE)
-      await fault.detach()
-      await isOver(lab)
-    }),
-  missingStrace(),
-)
-
-realTest(
-  "every write to the journal's segments takes 6 s for a while: the local path goes on, and it is said",
-  async t =>
-    withLab(t, {}, async lab => {
-      const fault = await Strace.attach(t, lab.gateway.pid, {
-        calls: 'write,pwrite64,writev,pwritev',
-        what: 'delay_enter=6000000',
-        paths: segments(lab.gateway),
-      })
-      await isSaid(t, lab)
-      await lab.more(3 * RATE)
-      await fault.detach()
-      await isOver(lab)
-    }),
-  missingStrace(),
-)
+for (const [what, slow] of [
+  ['fdatasync', inSyncs],
+  ["write to the journal's segments", inWrites],
+] as const)
+  realTest(
+    `every ${what} takes 6 s for a while: the local path goes on, and it is said`,
+    async t =>
+      withLab(t, {}, async lab => {
+        const fault = await slow(t, lab, 'delay_enter=6000000')
+        await isSaid(t, lab)
+        await lab.more(3 * RATE)
+        await fault.detach()
+        await isOver(lab)
+      }),
+    missingStrace(),
+  )
 
 /** Takes all the space that is left. */
 function fill(path: string): void {

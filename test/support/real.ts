@@ -17,16 +17,6 @@ export function realTest(title: string, body: Body, missing = missingTools()): v
   else test.serial.skip(`${title} (${missing})`, body)
 }
 
-/**
- * One that fails as long as `lacks` is so; when it passes, the run says so and this has to become a `realTest`.
- * SHOW_FAILING=true shows how it fails.
- */
-export function realTestFailing(title: string, lacks: string, body: Body, missing = missingTools()): void {
-  if (missing === undefined && process.env.SHOW_FAILING !== 'true')
-    test.serial.failing(`${title} [not yet: ${lacks}]`, body)
-  else realTest(title, body, missing)
-}
-
 /** Clusters that the tests of a file share. */
 export function sharedClusters<Name extends string>(
   file: string,

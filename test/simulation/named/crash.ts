@@ -1,6 +1,6 @@
 // Histories of rules 1, 2, 7, 9, 10, and of what a power cut takes.
 
-import { arrived, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
+import { arrived, crash, type NamedHistory, powerCut, send, startsAgain, told, until, warm } from './named-history.ts'
 
 export const crashHistories: NamedHistory[] = [
   {
@@ -33,8 +33,7 @@ export const crashHistories: NamedHistory[] = [
       world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'silent', stores: true }] })
       const [message] = world.send({ do: 'send', client: 0, topic: 0, queueId: 1, messages: 1, size: 0 })
       await arrived(world, message!)
-      world.act({ do: 'kill', downMs: 100 })
-      await startsAgain(world)
+      await crash(world)
     },
   },
   {
@@ -50,8 +49,7 @@ export const crashHistories: NamedHistory[] = [
       world.act({ do: 'partition', side: 'remote', forMs: 9_000 })
       await told(world, late)
       await world.pass(2_500)
-      world.act({ do: 'kill', downMs: 100 })
-      await startsAgain(world)
+      await crash(world)
     },
   },
   {
@@ -64,8 +62,7 @@ export const crashHistories: NamedHistory[] = [
       await told(world, message)
       await arrived(world, message)
       await world.pass(5)
-      world.act({ do: 'kill', downMs: 100 })
-      await startsAgain(world)
+      await crash(world)
       await until(world, 'it is found to be there', () => world.gateway.waiting === 0)
       world.act({ do: 'die at disk operation', operations: 0, downMs: 100, powerCut: false, only: 'overwrite' })
       await until(world, 'it dies', () => !world.gateway.alive)
@@ -83,11 +80,9 @@ export const crashHistories: NamedHistory[] = [
       world.act({ do: 'partition', side: 'remote', forMs: 6_000 })
       const message = send(world)
       await told(world, message)
-      world.act({ do: 'kill', downMs: 100 })
-      await startsAgain(world)
+      await crash(world)
       await world.pass(2_500)
-      world.act({ do: 'power cut', downMs: 100, with: [] })
-      await startsAgain(world)
+      await powerCut(world)
     },
   },
 ]

@@ -1,7 +1,7 @@
 // Histories of epochs: offsets of the source that name other messages than they did.
 
 import type { World } from '../world.ts'
-import { arrived, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
+import { arrived, crash, type NamedHistory, powerCutTakes, send, told, until, warm } from './named-history.ts'
 
 export const epochHistories: NamedHistory[] = [
   {
@@ -13,11 +13,7 @@ export const epochHistories: NamedHistory[] = [
       await world.pass(1_500)
       world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords: 1 })
       await world.pass(1_000)
-      world.act({ do: 'partition', side: 'remote', forMs: 6_000 })
-      await told(world, send(world))
-      await world.pass(2_500)
-      world.act({ do: 'kill', downMs: 100 })
-      await startsAgain(world)
+      await sentOverCrash(world)
     },
   },
   {
@@ -36,11 +32,7 @@ export const epochHistories: NamedHistory[] = [
         learntAfterMs: 50,
       })
       await world.pass(1_000)
-      world.act({ do: 'partition', side: 'remote', forMs: 6_000 })
-      await told(world, send(world))
-      await world.pass(2_500)
-      world.act({ do: 'kill', downMs: 100 })
-      await startsAgain(world)
+      await sentOverCrash(world)
     },
   },
   {
@@ -53,8 +45,7 @@ export const epochHistories: NamedHistory[] = [
       world.act({ do: 'topic made anew', side: 'source', broker: 0, topic: 0, queues: 1 })
       await told(world, send(world))
       await world.pass(2_500)
-      world.act({ do: 'kill', downMs: 100 })
-      await startsAgain(world)
+      await crash(world)
     },
   },
   {
@@ -75,12 +66,9 @@ export const epochHistories: NamedHistory[] = [
     setup: { harshPowerCut: true },
     async play(world) {
       await warm(world)
-      const { log } = world.broker('source', 0)
-      const { end } = log
+      const { end } = world.broker('source', 0).log
       await arrived(world, send(world))
-      log.flushed = end
-      world.act({ do: 'power cut', downMs: 100, with: ['source'] })
-      await startsAgain(world)
+      await powerCutTakes(world, end)
       await arrived(world, send(world, 1))
     },
   },
@@ -126,8 +114,7 @@ export const epochHistories: NamedHistory[] = [
       await warm(world)
       world.act({ do: 'partition', side: 'remote', forMs: 6_000 })
       await stallWhileOneConnects(world)
-      world.act({ do: 'kill', downMs: 100 })
-      await startsAgain(world)
+      await crash(world)
     },
   },
 ]
@@ -141,4 +128,12 @@ async function stallWhileOneConnects(world: World): Promise<void> {
   const second = send(world, 1)
   await told(world, second)
   await told(world, first)
+}
+
+/** A message that is acked while the remote is away goes there after a crash. */
+async function sentOverCrash(world: World): Promise<void> {
+  world.act({ do: 'partition', side: 'remote', forMs: 6_000 })
+  await told(world, send(world))
+  await world.pass(2_500)
+  await crash(world)
 }

@@ -83,3 +83,22 @@ export async function warm(world: World): Promise<Message> {
 export async function startsAgain(world: World): Promise<void> {
   await until(world, 'the gateway serves again', () => world.gateway.alive && world.isServing)
 }
+
+/** kill -9, and the next process serves. */
+export async function crash(world: World): Promise<void> {
+  world.act({ do: 'kill', downMs: 100 })
+  await startsAgain(world)
+}
+
+/** The gateway's power is cut, and the next process serves. */
+export async function powerCut(world: World): Promise<void> {
+  world.act({ do: 'power cut', downMs: 100, with: [] })
+  await startsAgain(world)
+}
+
+/** The power of gateway and source is cut, and the source loses its records from this end of its log on. */
+export async function powerCutTakes(world: World, end: number): Promise<void> {
+  world.broker('source', 0).log.flushed = end
+  world.act({ do: 'power cut', downMs: 100, with: ['source'] })
+  await startsAgain(world)
+}

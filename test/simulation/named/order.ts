@@ -1,6 +1,6 @@
 // Histories of rules 3 to 6 and 14: order, and sends without an answer.
 
-import { arrived, isAtRemote, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
+import { arrived, isAtRemote, type NamedHistory, powerCut, send, told, until, warm } from './named-history.ts'
 
 export const orderHistories: NamedHistory[] = [
   {
@@ -92,8 +92,7 @@ export const orderHistories: NamedHistory[] = [
       send(world)
       await told(world, first)
       await world.pass(5)
-      world.act({ do: 'power cut', downMs: 100, with: [] })
-      await startsAgain(world)
+      await powerCut(world)
     },
   },
   {

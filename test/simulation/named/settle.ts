@@ -1,6 +1,17 @@
 // Histories of rules 8, 11 and 12: what is found out, and what is lost.
 
-import { arrived, isAtRemote, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
+import {
+  arrived,
+  crash,
+  isAtRemote,
+  type NamedHistory,
+  powerCutTakes,
+  send,
+  startsAgain,
+  told,
+  until,
+  warm,
+} from './named-history.ts'
 
 export const settleHistories: NamedHistory[] = [
   {
@@ -23,8 +34,7 @@ export const settleHistories: NamedHistory[] = [
       world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'silent', stores: true }] })
       await arrived(world, send(world, 1))
       await told(world, late)
-      world.act({ do: 'kill', downMs: 100 })
-      await startsAgain(world)
+      await crash(world)
     },
   },
   {
@@ -54,14 +64,11 @@ export const settleHistories: NamedHistory[] = [
     rules: ['check what is read back'],
     async play(world) {
       await warm(world)
-      const { log } = world.broker('source', 0)
-      const { end } = log
+      const { end } = world.broker('source', 0).log
       world.act({ do: 'partition', side: 'remote', forMs: 5_000 })
       await told(world, send(world))
       await world.pass(2_500)
-      log.flushed = end
-      world.act({ do: 'power cut', downMs: 100, with: ['source'] })
-      await startsAgain(world)
+      await powerCutTakes(world, end)
       world.act({ do: 'stranger', side: 'source', broker: 0, topic: 0, queueId: 0 })
     },
   },
@@ -156,8 +163,7 @@ export const settleHistories: NamedHistory[] = [
       await world.pass(50)
       world.act({ do: 'stall', side: 'remote', broker: 0, forMs: 2_000 })
       await world.pass(1_500)
-      world.act({ do: 'kill', downMs: 100 })
-      await startsAgain(world)
+      await crash(world)
       if (!isAtRemote(world, found)) world.problem('it is not there')
     },
   },
@@ -184,14 +190,11 @@ export const settleHistories: NamedHistory[] = [
     setup: { sourceStaysShort: true },
     async play(world) {
       await warm(world)
-      const { log } = world.broker('source', 0)
-      const { end } = log
+      const { end } = world.broker('source', 0).log
       world.act({ do: 'partition', side: 'remote', forMs: 5_000 })
       await told(world, send(world))
       await world.pass(2_500)
-      log.flushed = end
-      world.act({ do: 'power cut', downMs: 100, with: ['source'] })
-      await startsAgain(world)
+      await powerCutTakes(world, end)
       await until(world, 'its lane goes on', () => world.gateway.brokers.length > 0)
     },
   },

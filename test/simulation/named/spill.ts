@@ -2,7 +2,7 @@
 
 import type { Message } from '../ledger.ts'
 import type { World } from '../world.ts'
-import { isAtRemote, type NamedHistory, send, startsAgain, told, until, warm } from './named-history.ts'
+import { crash, isAtRemote, type NamedHistory, powerCut, send, told, until, warm } from './named-history.ts'
 
 /** More than memory likes. */
 function sendLarge(world: World, client = 0): Message {
@@ -19,13 +19,11 @@ export const spillHistories: NamedHistory[] = [
       world.act({ do: 'partition', side: 'remote', forMs: 20_000 })
       await told(world, send(world))
       await world.pass(1_500)
-      world.act({ do: 'kill', downMs: 100 })
-      await startsAgain(world)
+      await crash(world)
       await told(world, sendLarge(world))
       await told(world, sendLarge(world))
       await world.pass(4_000)
-      world.act({ do: 'power cut', downMs: 100, with: [] })
-      await startsAgain(world)
+      await powerCut(world)
     },
   },
   {
@@ -42,11 +40,9 @@ export const spillHistories: NamedHistory[] = [
       world.act({ do: 'partition', side: 'remote', forMs: 20_000 })
       await told(world, late)
       await world.pass(2_500)
-      world.act({ do: 'kill', downMs: 100 })
-      await startsAgain(world)
+      await crash(world)
       await world.pass(2_500)
-      world.act({ do: 'kill', downMs: 100 })
-      await startsAgain(world)
+      await crash(world)
     },
   },
 ]
