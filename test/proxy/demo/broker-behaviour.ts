@@ -173,6 +173,21 @@ export function logOffsetOf(answer: RawAnswer): number {
   return commitLogOffsetsOf(answer.ext.get('msgId') ?? '')[0]!
 }
 
+/** What a topic is to be, as UPDATE_AND_CREATE_TOPIC (17) takes it. */
+export function topicSettings(topic: string, queues: number, more: Record<string, ExtValue> = {}) {
+  return {
+    topic,
+    defaultTopic: 'TBW102',
+    readQueueNums: queues,
+    writeQueueNums: queues,
+    perm: 6,
+    topicFilterType: 'SINGLE_TAG',
+    topicSysFlag: 0,
+    order: false,
+    ...more,
+  }
+}
+
 export function newName(prefix: string): string {
   return `${prefix}-${randomBytes(6).toString('hex')}`
 }
@@ -851,17 +866,7 @@ const topics: Behaviour[] = [
     title: 'a topic is made with the queues that it is to have (17), and the name server tells them (105)',
     async run(t, lab) {
       const topic = newName('made')
-      const ext = {
-        topic,
-        defaultTopic: 'TBW102',
-        readQueueNums: 6,
-        writeQueueNums: 5,
-        perm: 6,
-        topicFilterType: 'SINGLE_TAG',
-        topicSysFlag: 0,
-        order: false,
-        attributes: '+message.type=NORMAL',
-      }
+      const ext = topicSettings(topic, 6, { writeQueueNums: 5, attributes: '+message.type=NORMAL' })
       const made = await lab.broker.request({ code: 17, ext })
       t.is(made.code, 0, made.remark)
       const route = await until('the route', async () => {
@@ -984,16 +989,7 @@ const topics: Behaviour[] = [
       const topic = newName('write-only')
       await sendOk(t, lab, { topic, body: Buffer.from('kept') })
       await pulled(lab, topic, 0, 1)
-      const ext = {
-        topic,
-        defaultTopic: 'TBW102',
-        readQueueNums: 4,
-        writeQueueNums: 4,
-        perm: 2,
-        topicFilterType: 'SINGLE_TAG',
-        topicSysFlag: 0,
-        order: false,
-      }
+      const ext = topicSettings(topic, 4, { perm: 2 })
       t.is((await lab.broker.request({ code: 17, ext })).code, 0)
       t.is((await lab.broker.request(pullRequest(topic, 0, 0))).code, 16)
       const answer = await sendOk(t, lab, { topic, body: Buffer.from('more') })
@@ -1004,17 +1000,7 @@ const topics: Behaviour[] = [
     title: 'the settings of a compaction topic say so (351)',
     async run(t, lab) {
       const topic = newName('compaction')
-      const ext = {
-        topic,
-        defaultTopic: 'TBW102',
-        readQueueNums: 1,
-        writeQueueNums: 1,
-        perm: 6,
-        topicFilterType: 'SINGLE_TAG',
-        topicSysFlag: 0,
-        order: false,
-        attributes: '+cleanup.policy=COMPACTION',
-      }
+      const ext = topicSettings(topic, 1, { attributes: '+cleanup.policy=COMPACTION' })
       t.is((await lab.broker.request({ code: 17, ext })).code, 0)
       const config = await lab.broker.request({ code: 351, ext: { topic } })
       const { attributes, mappingDetail } = JSON.parse(config.body.toString())

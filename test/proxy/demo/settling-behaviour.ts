@@ -5,7 +5,16 @@ import { randomBytes } from 'node:crypto'
 import { encodeHeartbeat, producerConnections, readBrokerConfig } from '../../../codec/index.ts'
 import { encodeMarker, MARKER_TOPIC } from '../../../replay/marker.ts'
 import { RawClient, until } from '../../support/raw-client.ts'
-import { type Behaviour, type Lab, logOffsetOf, newName, pulled, pullRequest, send } from './broker-behaviour.ts'
+import {
+  type Behaviour,
+  type Lab,
+  logOffsetOf,
+  newName,
+  pulled,
+  pullRequest,
+  send,
+  topicSettings,
+} from './broker-behaviour.ts'
 
 async function listed({ broker }: Lab, group: string): Promise<number | undefined> {
   const { code, remark, body } = await broker.request({ code: 204, ext: { producerGroup: group } })
@@ -103,16 +112,7 @@ export const settlingBehaviours: readonly Behaviour[] = [
         return answers[0]!
       }
       t.is((await mark()).code, 17)
-      const ext = {
-        topic: MARKER_TOPIC,
-        defaultTopic: 'TBW102',
-        readQueueNums: 1,
-        writeQueueNums: 1,
-        perm: 6,
-        topicFilterType: 'SINGLE_TAG',
-        topicSysFlag: 0,
-        order: false,
-      }
+      const ext = topicSettings(MARKER_TOPIC, 1)
       t.is((await lab.broker.request({ code: 17, ext })).code, 0)
       const answer = await mark()
       t.is(answer.code, 0, answer.remark)
