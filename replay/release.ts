@@ -45,6 +45,8 @@ class Queue<M extends Releasable> {
   /** The highest era that anything was released of, and the offset behind its last. */
   releasedEra = 0
   releasedEnd = -1
+  /** The epoch of that last one: of another of its era it is not known that it goes on in the same log. */
+  releasedEpoch = 0
 }
 
 interface Topic<M extends Releasable> {
@@ -159,6 +161,7 @@ export class Release<M extends Releasable> {
       const late = era < queue.releasedEra || (era === queue.releasedEra && queueOffset < queue.releasedEnd)
       if (!late) {
         queue.releasedEra = era
+        queue.releasedEpoch = epoch
         queue.releasedEnd = queueOffset + 1
       }
       message.released = true
@@ -175,8 +178,8 @@ export class Release<M extends Releasable> {
   }
 }
 
-function isNext(queue: { releasedEra: number; releasedEnd: number }, { epoch, queueOffset }: Releasable): boolean {
-  return queueOffset === queue.releasedEnd && eraOf(epoch) === queue.releasedEra
+function isNext(queue: { releasedEpoch: number; releasedEnd: number }, { epoch, queueOffset }: Releasable): boolean {
+  return queueOffset === queue.releasedEnd && epoch === queue.releasedEpoch
 }
 
 function isBehind(one: Releasable, other: Releasable): boolean {

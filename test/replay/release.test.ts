@@ -4,6 +4,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import test from 'ava'
 import fc from 'fast-check'
+import { EPOCHS_IN_ORDER } from '../../replay/place.ts'
 import { type Outstanding, type Releasable, Release } from '../../replay/release.ts'
 import { printedSeed } from '../support/random.ts'
 
@@ -98,6 +99,19 @@ test('all of an older epoch go before a newer one, whose offsets are lower', t =
   t.deepEqual(offsets(), [])
   ackedIn(1, old, 0, 100)
   t.deepEqual(offsets(), [100, 101, 7])
+})
+
+test('nor over that of two epochs of one era: the source may have taken offsets back after all', t => {
+  const { offsets, forward, ackedIn } = recorded()
+  ackedIn(1, forward('orders', 0), 0, 10)
+  t.deepEqual(offsets(), [10])
+  const doubtful = 1 + EPOCHS_IN_ORDER
+  const below = forward('orders', 0)
+  const behind = forward('orders', 0)
+  ackedIn(doubtful, behind, 0, 11)
+  t.deepEqual(offsets(), [])
+  ackedIn(doubtful, below, 0, 10)
+  t.deepEqual(offsets(), [10, 11])
 })
 
 test('nothing stands right behind the last one over the border of an epoch', t => {
