@@ -14,6 +14,8 @@ export interface AckedMessage extends Place, Body, Releasable {
   kept: boolean
   /** Whether it cannot be had from the source again: the journal has its body, too. */
   journaled: boolean
+  /** Whether it counts as reordered: it does when its cursor names it, not when its turn comes. */
+  isReordered: boolean
 }
 
 export class Message implements AckedMessage {
@@ -41,6 +43,7 @@ export class Message implements AckedMessage {
   backlog: Backlog | undefined = undefined
   kept = false
   journaled = false
+  isReordered = false
 
   constructor(flag: number, sysFlag: number, properties: Buffer, payload: Buffer) {
     this.flag = flag

@@ -295,7 +295,7 @@ export class Recovery {
         if (list[at]) return reader.restoreDone(page, at, place)
         feed.account.accepted(read!.shapes[at] !== undefined)
         counted(feed, place.sequence)
-        if (late[at] || this.#isLate(feed, topic, queueId, place)) reader.expectLate(epoch, place.queueOffset)
+        if (this.#isLate(feed, topic, queueId, place) || late[at]) reader.expectLate(epoch, place.queueOffset)
       })
     })
   }
@@ -319,7 +319,10 @@ export class Recovery {
 
   #isLate(feed: Feed, topic: string, queueId: number, place: Place): boolean {
     const mark = feed.mark(topic, queueId, place.epoch)
-    return mark !== undefined && place.queueOffset < mark.mark
+    if (mark === undefined || place.queueOffset >= mark.mark) return false
+    // Acked after the cursor was written: it does not count it.
+    if (feed.isBehindSlot(place.sequence)) feed.account.totals.reordered++
+    return true
   }
 
   #account(covered: ReadonlyMap<Feed, number>): void {

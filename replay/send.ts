@@ -47,6 +47,7 @@ export class Send extends SendRequest implements Outstanding, Traced, AckedMessa
   backlog: Backlog | undefined = undefined
   kept = false
   journaled = false
+  isReordered = false
 
   /** A piece of its body, in the order in which they come. */
   addPayload(chunk: Buffer, start: number, end: number): void {

@@ -425,8 +425,10 @@ export class SourceBroker {
       }
       const backlog = message.backlog!
       // It may wait for its turn while higher ones are done already.
-      if (backlog.isLate(message.epoch, message.queueOffset))
+      if (backlog.isLate(message.epoch, message.queueOffset)) {
         for (const reader of backlog.readers) reader.expectLate(message.epoch, message.queueOffset)
+        this.#countReordered(message)
+      }
       this.#release.acked(backlog.topic, backlog.queueId, message)
     }
     for (const send of batch.answered) this.#release.settled(send, send.backlog!.queueId)
@@ -440,8 +442,13 @@ export class SourceBroker {
     }
   }
 
+  #countReordered(message: AckedMessage): void {
+    message.isReordered = true
+    for (const { account } of this.feeds) account.totals.reordered++
+  }
+
   #released(message: AckedMessage, late: boolean): void {
-    if (late) for (const { account } of this.feeds) account.totals.reordered++
+    if (late && !message.isReordered) this.#countReordered(message)
     message.backlog!.push(message, message.kept ? message : undefined, message.journaled)
   }
 

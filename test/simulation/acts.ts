@@ -69,6 +69,9 @@ export function perform(world: World, act: Act): void {
     case 'disk fault':
     case 'disk full':
       return breakDisk(world, act)
+    case 'damage':
+      world.gatewayDies(false, 300)
+      return world.damageBlocks(act.share)
     case 'disk stall':
       world.did('disk stall')
       world.gateway.diskStall = act.ms
@@ -81,7 +84,8 @@ function makeAnew(world: World, { side, broker, topic, queues }: Act & { do: 'to
   // What stood in a queue that is no more is read by nobody; its lane goes elsewhere. And where others write, too, before a
   // lane's next message comes behind its last, it does not see that the queue began anew.
   const { sourceBrokers, topics } = world.setup
-  const isShared = sourceBrokers > 1 || topics[topic % topics.length]!.sourceQueues > queues || world.hasStrangers
+  const fewest = Math.min(queues, log.topics.get(name)?.length ?? 0)
+  const isShared = sourceBrokers > 1 || topics[topic % topics.length]!.sourceQueues > fewest || world.hasStrangers
   for (const [message, queueId] of world.wentTo)
     if (side === 'remote' && message.topic === name && (queueId >= queues || isShared))
       world.goneWithQueues.add(message.number)

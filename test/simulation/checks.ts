@@ -83,6 +83,7 @@ function judgeCount(
     return
   }
   if (isExcused(world, message)) return
+  if (world.happened.has('damage')) return void world.missing.add(number)
   world.problem(
     `MISSING: ${name} was told to be stored ${told} times (source: ${atSource.map(copy => placeText(message, copy)).join(', ')}) and is ${there.length} times at the remote`,
   )
@@ -206,15 +207,23 @@ function judgeAccount(
       if (
         count > 0 &&
         !world.happened.has(happenedFor[cause] ?? '') &&
-        !(cause === 'journal' && world.happened.has('disk'))
+        !(cause === 'journal' && (world.happened.has('disk') || world.happened.has('damage')))
       )
         world.problem(`${count} messages count as lost, cause ${cause}, and that did not happen`)
   }
+  const damaged = world.gateway.accounts.reduce((sum, { totals }) => sum + (totals.lost.journal ?? 0), 0)
+  if (world.missing.size > damaged)
+    world.problem(
+      `MISSING: ${[...world.missing].map(number => `m${number}`).join(', ')}; ${damaged} count as lost, cause journal`,
+    )
   for (const [place, cause] of said)
     if (!world.happened.has(happenedFor[cause] ?? '')) world.problem(`${place} is said to be lost, cause ${cause}`)
   if (world.happened.has('power cut') || world.happened.has('disk')) return
-  for (const number of world.goneWithQueues) if (!copies.has(number)) there++
-  if (replicated !== there) world.problem(`${replicated} messages count as replicated, and ${there} are at the remote`)
+  // Those it may have found to be gone, or not.
+  let gone = 0
+  for (const number of world.goneWithQueues) if (!copies.has(number)) gone++
+  if (replicated < there || replicated > there + gone)
+    world.problem(`${replicated} messages count as replicated, and ${there} are at the remote`)
 }
 
 const happenedFor: Record<string, string> = {

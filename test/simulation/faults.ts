@@ -243,6 +243,10 @@ export const faultKinds = {
       forMs: random.integer(100, 6_000),
     }),
   },
+  'disk damages blocks': {
+    weight: 2,
+    draw: random => ({ do: 'damage', share: random.next() }),
+  },
   'disk stalls': {
     weight: 2,
     draw: random => ({ do: 'disk stall', ms: random.pick([20, 300, 4_000]) }),

@@ -86,6 +86,7 @@ export class GatewayProcess implements Host {
   #soon: (() => void)[] = []
   #waiting: (() => void)[] = []
   #blockedUntil = 0
+  #isOpen = false
 
   constructor(
     network: Network,
@@ -199,11 +200,14 @@ export class GatewayProcess implements Host {
   /** Rejects where the disk fails it; the process ends then, as the command does. */
   async start(): Promise<void> {
     await this.replay.open()
+    this.#isOpen = true
     for (const broker of this.#source.brokers.values()) await this.learn(broker.options.name, broker.address)
   }
 
   /** A broker of the source, new or at another address. */
   async learn(name: string, address: string): Promise<void> {
+    // It learns all when it is.
+    if (!this.#isOpen) return
     const ordinal = this.#ordinals.get(name) ?? this.#ordinals.size
     this.#ordinals.set(name, ordinal)
     const broker = await this.replay.broker(name, this.#source.name, ordinal, address)
@@ -343,7 +347,7 @@ export class GatewayProcess implements Host {
       if (!this.alive) return
       const isLost = SKIP_REASONS[message.skipReason] === 'full'
       const isSkipped = message.skipMask === ALL_REMOTES && !isLost
-      if (!isSkipped) gathered++
+      gathered++
       const place = `${send.topic} q${queueId}:${message.queueOffset}`
       broker.whenWritten(() => {
         if (!this.alive) return

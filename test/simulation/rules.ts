@@ -250,7 +250,7 @@ export const rules = {
     module: 'replay/recovery.js',
     without: [
       ['const isLate = header.late || backlog.isLate(epoch, header.minOffset)', 'const isLate = false'],
-      ['late[at] || this.#isLate(feed, topic, queueId, place)', 'false'],
+      ['this.#isLate(feed, topic, queueId, place) || late[at]', 'false'],
     ],
   },
   'acks of different turns': {

@@ -87,7 +87,7 @@ async function stop(world: World): Promise<void> {
   const segments = disk.find(/^places-/).filter(path => disk.bytes(path).length > 0).length
   // After a failure the last is in several files.
   const failures = world.happened.get('disk')?.length ?? 0
-  if (segments > 2 * world.setup.sourceBrokers + world.deaths + 2 * failures)
+  if (segments > 2 * world.setup.sourceBrokers + world.deaths + 3 * failures)
     world.problem(`${segments} segments are left after everything is done`)
 }
 

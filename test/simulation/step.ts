@@ -44,6 +44,8 @@ export type Act =
     }
   | { do: 'disk full'; roomBytes: number; forMs: number }
   | { do: 'disk stall'; ms: number }
+  /** Between a kill and the next start: a bit of the blocks, at this share of them, is another. */
+  | { do: 'damage'; share: number }
 
 /** At so many milliseconds from the start; `fault`: the kind that it belongs to. */
 export type Step = Act & { at: number; fault?: string }

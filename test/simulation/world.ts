@@ -20,8 +20,9 @@ import type { Act, Setup, Side, Step } from './step.ts'
 
 export const START = 1_750_000_000_000
 const PORT = 10_911
-/** Bytes that the head of a lane may have read back though there is no room: one answer of a broker. */
-const READ_BACK_MOST = 300_000
+const BLOCK_FILE_HEADER = 64
+/** Bytes that the head of a lane may have read back though there is no room: one answer of a broker, and what came in one chunk with it. */
+const READ_BACK_MOST = 400_000
 
 interface Counts {
   acked: number
@@ -56,6 +57,8 @@ export class World {
   readonly wentTo = new Map<Message, number>()
   /** Whether others write to the remote. */
   hasStrangers = false
+  /** Messages that are not at the remote, where blocks were damaged: as many count as lost. */
+  readonly missing = new Set<number>()
   /** Messages that stood in queues of the remote that are no more. */
   readonly goneWithQueues = new Set<number>()
   readonly logs: FakeLog[] = []
@@ -183,13 +186,16 @@ export class World {
   #compareWithBefore(before: Counts): void {
     const { ackedAtStart, skippedAtStart } = this.gateway
     const excused = this.happened.has('power cut') || this.happened.has('disk')
-    if (ackedAtStart > before.begun || (ackedAtStart < before.acked && !excused))
+    // What is missing in between may have been a skip.
+    const all = ackedAtStart + skippedAtStart
+    const written = before.acked + before.skipped
+    if (all > before.begun || (all < written && !excused))
       this.problem(
-        `after the start ${ackedAtStart} messages count as acked; ${before.acked} places had been written, and ${before.begun} begun`,
+        `after the start ${all} messages count as acked or skipped; ${written} places had been written, and ${before.begun} begun`,
       )
     // Its listeners do not wait for each other: some of it is of this process.
     this.acked += ackedAtStart - before.acked
-    this.begun += ackedAtStart - before.begun
+    this.begun += all - before.begun
     this.skipped += skippedAtStart - before.skipped
   }
 
@@ -220,6 +226,19 @@ export class World {
     this.clock.after(downMs, () => {
       if (this.#comesBackAt === at) this.startGateway()
     })
+  }
+
+  /** A bit of a file of blocks is another, this far into all of them. */
+  damageBlocks(share: number): void {
+    const files = this.disk.find(/^bodies-/).filter(path => this.disk.bytes(path).length > BLOCK_FILE_HEADER)
+    const path = files[Math.floor(share * files.length)]
+    if (path === undefined) return
+    const bytes = Buffer.from(this.disk.bytes(path))
+    const at = BLOCK_FILE_HEADER + Math.floor(((share * files.length) % 1) * (bytes.length - BLOCK_FILE_HEADER))
+    bytes[at]! ^= 1
+    this.disk.put(path, bytes)
+    this.did('damage')
+    this.history.say('disk', `damages byte ${at} of ${bytes.length} of ${path}`)
   }
 
   /** A process that was closed ends. */

@@ -32,6 +32,8 @@ class FakeFile {
   /** Sectors that are not on the disk, each with the number of its last change. */
   readonly #dirty = new Map<number, number>()
   #changes = 0
+  /** Changes that the newest sync knew of that has brought anything to the disk. */
+  #syncedChanges = 0
 
   /** So much of it survives a power cut. */
   get synced(): number {
@@ -62,6 +64,7 @@ class FakeFile {
     left.durable = this.durable
     for (const [sector, change] of this.#dirty) left.#dirty.set(sector, change)
     left.#changes = this.#changes
+    left.#syncedChanges = this.#syncedChanges
     return left
   }
 
@@ -69,9 +72,12 @@ class FakeFile {
   beginSync(): (failed: boolean) => void {
     const dirty = new Map(this.#dirty)
     const { bytes } = this
+    const changes = this.#changes
     return failed => {
       for (const [sector, change] of dirty) if (this.#dirty.get(sector) === change) this.#dirty.delete(sector)
-      if (failed) return
+      // One that began later took these along, and more.
+      if (failed || changes < this.#syncedChanges) return
+      this.#syncedChanges = changes
       this.durable = this.#mixed(bytes, sector => dirty.has(sector))
     }
   }
