@@ -55,6 +55,10 @@ export interface EncodedKnownEnds {
   again: EncodedFold[]
   /** Where the next reading begins, at most. */
   readFrom?: number
+  /** Of that reading: the highest offset of what the lane has passed or stored since. */
+  highest?: number
+  /** How many were found behind one that was not, and is to be sent. */
+  ahead?: number
 }
 
 export interface LostTail {

@@ -63,10 +63,14 @@ export class RemoteTail {
   readonly #proofs = new Map<Fold, 'fits' | LostCause>()
   /** Where none stood at the first look: when that was, and the end of the source's log. */
   readonly #missedAt = new Map<Fold, { at: number; end: number }>()
+  /** The highest remote offset of what the lane has passed or stored since that reading: what is found below it is out of order. */
+  #highest = -1
   /** Indexes in the backlog of what was found behind what was not: out of order, if that is sent. */
   #ahead: number[] = []
-  /** What was found at the remote, and how far that goes. The lane may have more of it behind what is in memory now, up to an index. */
-  #arrived: (Pick<Arrived, 'places' | 'unstamped'> & { until: number; highest: number }) | undefined
+  /** How many of them are of a process before this one. */
+  #aheadBefore = 0
+  /** What was found at the remote. The lane may have more of it behind what is in memory now, up to an index. */
+  #arrived: (Pick<Arrived, 'places' | 'unstamped'> & { until: number }) | undefined
   /** Numbers for places that the journal does not have to know any more: below all of its own. */
   #againSequence = -1
 
@@ -82,7 +86,9 @@ export class RemoteTail {
   restore(encoded: EncodedKnownEnds): number {
     this.ends = KnownEnds.decode(encoded)
     const { again } = this.ends
-    if (encoded.readFrom !== undefined) this.#readFrom = encoded.readFrom
+    this.#readFrom = encoded.readFrom ?? Number.POSITIVE_INFINITY
+    this.#highest = encoded.highest ?? -1
+    this.#aheadBefore = encoded.ahead ?? 0
     this.#toProve = [...again.folds]
     return again.count
   }
@@ -90,9 +96,13 @@ export class RemoteTail {
   /** For a slot of the cursor: undefined where nothing is known. */
   encode(bytesMax: number): EncodedKnownEnds | undefined {
     const isPending = this.#readFrom < Number.POSITIVE_INFINITY
-    if (this.ends.isEmpty && !isPending) return undefined
-    const encoded = this.ends.encode(bytesMax)
-    return isPending ? { ...encoded, readFrom: this.#readFrom } : encoded
+    const ahead = this.#aheadOfHead
+    if (this.ends.isEmpty && !isPending && ahead === 0) return undefined
+    return {
+      ...this.ends.encode(bytesMax),
+      ...(isPending ? { readFrom: this.#readFrom, highest: this.#highest } : {}),
+      ...(ahead > 0 ? { ahead } : {}),
+    }
   }
 
   lookAgain(): void {
@@ -110,8 +120,7 @@ export class RemoteTail {
   leave(): void {
     this.ends.forgetAll()
     this.isUnclear = false
-    this.#arrived = undefined
-    this.#readFrom = Number.POSITIVE_INFINITY
+    this.#forgetReading()
     this.#settling = 0
   }
 
@@ -254,7 +263,9 @@ export class RemoteTail {
     await this.#queue.load()
     if (newest !== undefined) this.ends.note({ ...newest, at: environment.clock.now() }, [])
     this.#readFrom = target.end
-    this.#arrived = { places, unstamped, until: this.#queue.backlog.end, highest: -1 }
+    // What is gone again with a tail is not above anything.
+    this.#highest = Math.min(this.#highest, end - 1)
+    this.#arrived = { places, unstamped, until: this.#queue.backlog.end }
     const found = this.passArrived()
     this.isUnclear = false
     target.end = end
@@ -268,12 +279,22 @@ export class RemoteTail {
   /** The head is stored at the remote: what was found behind it comes before it there. */
   stored(remoteOffset: number): void {
     const { totals } = this.#context.account
-    if (this.#ahead.length > 0) {
-      const head = this.#queue.headIndex
-      totals.reordered += this.#ahead.filter(index => index > head).length
-      this.#ahead = []
-    }
-    if (this.#arrived !== undefined) this.#arrived.highest = Math.max(this.#arrived.highest, remoteOffset)
+    totals.reordered += this.#aheadOfHead
+    this.#ahead = []
+    this.#aheadBefore = 0
+    if (this.#arrived !== undefined) this.#highest = Math.max(this.#highest, remoteOffset)
+  }
+
+  get #aheadOfHead(): number {
+    if (this.#ahead.length === 0) return this.#aheadBefore
+    const head = this.#queue.headIndex
+    return this.#aheadBefore + this.#ahead.filter(index => index > head).length
+  }
+
+  #forgetReading(): void {
+    this.#arrived = undefined
+    this.#readFrom = Number.POSITIVE_INFINITY
+    this.#highest = -1
   }
 
   /** What was found at the remote of what is in memory now is done. Returns how many messages. */
@@ -306,18 +327,16 @@ export class RemoteTail {
       found.push(index)
       done.push([place, remoteOffset])
       // What goes before it stands behind it, or will: the remote had lost that, or it was late.
-      if (remoteOffset < this.#arrived.highest) account.totals.reordered++
+      if (remoteOffset < this.#highest) account.totals.reordered++
       else if (isMissing) this.#ahead.push(this.#queue.headIndex + index)
-      this.#arrived.highest = Math.max(this.#arrived.highest, remoteOffset)
+      this.#highest = Math.max(this.#highest, remoteOffset)
     }
+    if (!isMissing) this.#aheadBefore = 0
     // From the last on: what is done at the head moves the indexes.
     for (const index of found.toReversed()) account.replicated(this.#queue.done(index))
     if (newest !== undefined && newest !== this.ends.newest) this.ends.note(newest, [])
     for (const [place, remoteOffset] of done) this.ends.found(place, remoteOffset)
-    if (this.#queue.headIndex >= until) {
-      this.#arrived = undefined
-      this.#readFrom = Number.POSITIVE_INFINITY
-    }
+    if (this.#queue.headIndex >= until) this.#forgetReading()
     return found.length
   }
 }

@@ -115,10 +115,9 @@ function move(
   if (oldGoesOn) world.did(`${side} is another`)
   const { address } = world[side].brokers.get(name)!
   world.history.say(name, `moves to ${address}, lacking ${lacks} records${oldGoesOn ? '; the old one goes on' : ''}`)
-  if (side === 'source')
-    world.clock.after(learntAfterMs, () =>
-      world.gateway.deliver(() => world.gateway.learn(name, address).catch(() => {})),
-    )
+  // It learns where the name stands then: it may have moved on.
+  const learn = () => world.gateway.learn(name, world.source.brokers.get(name)!.address).catch(() => {})
+  if (side === 'source') world.clock.after(learntAfterMs, () => world.gateway.deliver(learn))
 }
 
 function hosts(world: World, side: Side | 'clients'): string[] {

@@ -189,7 +189,8 @@ export class World {
     // What is missing in between may have been a skip.
     const all = ackedAtStart + skippedAtStart
     const written = before.acked + before.skipped
-    if (all > before.begun || (all < written && !excused))
+    // Those that were in memory only, while the disk stalled and it was said, are gone.
+    if (all > before.begun || (all < written - this.unsaved.size && !excused))
       this.problem(
         `after the start ${all} messages count as acked or skipped; ${written} places had been written, and ${before.begun} begun`,
       )
@@ -408,11 +409,16 @@ export class World {
         addsProperties: setup.addsProperties,
         batchKeyBehind: setup.batchKeyBehind && side === 'source',
         isIllegal: body => side === 'remote' && isIllegal(body),
-        stored: ({ name }, records) => {
+        stored: ({ name, options }, records) => {
           if (side === 'source') return ledger.storedAtSource(name, records)
-          for (const { body, queueId } of records) {
+          const { topics } = cluster.brokers.get(options.name)!.log
+          for (const { body, topic, queueId } of records) {
             const message = ledger.of(body)
-            if (message !== undefined) this.wentTo.set(message, queueId)
+            if (message === undefined) continue
+            this.wentTo.set(message, queueId)
+            // A former master took it, to a queue that its successor has not.
+            if (queueId >= (topics.get(topic)?.length ?? Number.POSITIVE_INFINITY))
+              this.goneWithQueues.add(message.number)
           }
         },
         say: history.say,
