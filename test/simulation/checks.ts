@@ -96,9 +96,9 @@ function isWithIllegal(_: World, message: Message): boolean {
 
 /** A power cut takes what was acked just before; a disk that fails, and says so, what was acked meanwhile. */
 function isExcused(world: World, message: Message): boolean {
+  if (message.atSource.some(copy => world.unsaved.has(placeText(message, copy)))) return true
   if (world.setup.journal?.ack === 'fsync' && !world.happened.has('disk')) return false
   const window = SYNC_DELAY + 6 * world.setup.diskMost + world.setup.latency * 4 + 50
-  if (message.atSource.some(copy => world.unsaved.has(placeText(message, copy)))) return true
   const cuts = world.happened.get('power cut') ?? []
   const failures = world.happened.get('disk') ?? []
   // A write that stalls keeps the sync waiting, too.
