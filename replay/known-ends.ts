@@ -55,7 +55,7 @@ export interface EncodedKnownEnds {
   again: EncodedFold[]
   /** Where the next reading begins, at most. */
   readFrom?: number
-  /** Of that reading: the highest offset of what the lane has passed or stored since. */
+  /** The highest remote offset of what the lane has passed or stored since the reading before it. */
   highest?: number
   /** How many were found behind one that was not, and is to be sent. */
   ahead?: number

@@ -114,6 +114,11 @@ export const rules = {
     module: 'replay/remote-tail.js',
     without: [['this.#readFrom = target.end', 'this.#readFrom = Number.POSITIVE_INFINITY']],
   },
+  'how high it stands': {
+    rule: '8: what is found below what the lane has sent since counts as reordered, over a start, too',
+    module: 'replay/remote-tail.js',
+    without: [['this.#highest = encoded.highest ?? -1', 'this.#highest = -1']],
+  },
   'stored below a known end': {
     rule: '8: stored where something of ours stood: its tail is gone',
     module: 'replay/lane.js',

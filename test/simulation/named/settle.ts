@@ -168,6 +168,23 @@ export const settleHistories: NamedHistory[] = [
     },
   },
   {
+    name: 'what is found above the others is counted as out of order, though the gateway was stopped before it was passed',
+    rules: ['how high it stands'],
+    setup: { latency: 50 },
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'topic made anew', side: 'remote', broker: 0, topic: 0, queues: 1 })
+      send(world)
+      const remote = world.broker('remote', 0)
+      await until(world, 'it stands there', () => remote.log.queue('topic0', 0)!.records.length === 1)
+      // The answer to the first one comes to a lane that stops.
+      remote.executionLag = 200
+      await until(world, 'it is found', () => world.gateway.log.said('found out').length > 0)
+      world.act({ do: 'restart' })
+      await startsAgain(world)
+    },
+  },
+  {
     name: 'what a remote slave lacks that took over is sent again',
     rules: ['known ends'],
     async play(world) {
