@@ -40,6 +40,9 @@ export interface Config {
   readonly pendingBytesMax: number
   readonly drainTimeout: number
   readonly logLevel: string
+  /** Options of one start, of the command line only: names of remotes. */
+  readonly newRemotes: readonly string[]
+  readonly forgetRemotes: readonly string[]
   /** Worth saying, not worth stopping for. */
   readonly warnings: readonly string[]
   /** Each key as it was written, and where. */
@@ -71,6 +74,8 @@ const UNITS = {
 /** What the remote is called that is given without a name. */
 const DEFAULT_REMOTE = 'default'
 const REMOTE_KEY = /^destClusterAddr\.(.*)$/
+const REMOTE_NAME = /^[A-Za-z0-9_-]{1,64}$/
+const REMOTE_NAME_RULE = 'the name may have letters, digits, dashes and underscores'
 
 /** By key; also those that have a name of the operator's in them. */
 type GivenKeys = Map<string, Given>
@@ -84,6 +89,7 @@ export function loadConfig({ argv, env, readFile }: ConfigSources): Config {
   const commandLine: GivenKeys = new Map()
   const file: GivenKeys = new Map()
   let configFile: string | undefined
+  const once: Record<string, string[]> = { 'new-remote': [], 'forget-remote': [] }
   const take = (into: GivenKeys, key: string, text: string, where: string) => {
     if (!isKey(key) && !isRemoteKey(key)) problems.push(`unknown key ${key} (${where}); ${hint(key)}`)
     else if (into.has(key))
@@ -97,6 +103,7 @@ export function loadConfig({ argv, env, readFile }: ConfigSources): Config {
     if (match === null) problems.push(`argument ${argument} is not understood; options are --key=value`)
     else if (value === undefined) problems.push(`option --${match[1]} has no value; write --${match[1]}=VALUE`)
     else if (match[1] === 'config') configFile = value
+    else if (Object.hasOwn(once, match[1]!)) once[match[1]!]!.push(value)
     else take(commandLine, match[1]!, value, 'command line')
   }
   if (configFile !== undefined) {
@@ -142,7 +149,14 @@ export function loadConfig({ argv, env, readFile }: ConfigSources): Config {
   }
   if (remotes.size === 0 && !problems.some(problem => problem.startsWith('destClusterAddr')))
     problems.push(`destClusterAddr is required: ${configTable.destClusterAddr.help}`)
-  const config = Object.freeze({ ...values, remotes, warnings, origins }) as unknown as Config
+  const config = Object.freeze({
+    ...values,
+    remotes,
+    newRemotes: once['new-remote'],
+    forgetRemotes: once['forget-remote'],
+    warnings,
+    origins,
+  }) as unknown as Config
   if (problems.length === 0) problems.push(...contradictions(config))
   if (problems.length > 0) {
     const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : ''
@@ -178,7 +192,7 @@ function isRemoteKey(name: string): boolean {
 /** The name becomes a folder's, and a label's value. */
 function remoteName(key: string): string {
   const name = REMOTE_KEY.exec(key)![1]!
-  if (!/^[A-Za-z0-9_-]{1,64}$/.test(name)) throw new Error('the name may have letters, digits, dashes and underscores')
+  if (!REMOTE_NAME.test(name)) throw new Error(REMOTE_NAME_RULE)
   if (name === DEFAULT_REMOTE) throw new Error(`the name ${DEFAULT_REMOTE} is that of destClusterAddr without a name`)
   return name
 }
@@ -240,8 +254,14 @@ function quantity(text: string, kind: 'size' | 'duration'): number {
   return value
 }
 
-function contradictions({ srcClusterAddr, remotes, communicationPort, nameServerPort }: Config): string[] {
+function contradictions(config: Config): string[] {
+  const { srcClusterAddr, remotes, communicationPort, nameServerPort } = config
   const problems: string[] = []
+  for (const name of config.newRemotes)
+    if (!remotes.has(name)) problems.push(`--new-remote=${name}: there is no remote of this name`)
+  for (const name of config.forgetRemotes)
+    if (remotes.has(name)) problems.push(`--forget-remote=${name}: this remote is configured: take it out first`)
+    else if (!REMOTE_NAME.test(name)) problems.push(`--forget-remote=${name}: ${REMOTE_NAME_RULE}`)
   const text = (addresses: readonly Address[]) =>
     addresses
       .map(({ host, port }) => `${host}:${port}`)

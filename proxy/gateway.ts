@@ -7,6 +7,8 @@ import { mkdir } from 'node:fs/promises'
 import {
   LockedError,
   lockDirectory,
+  OtherClusterError,
+  RemoteChangeError,
   Replay,
   realClock,
   realEnvironment,
@@ -33,6 +35,8 @@ import { topicFilter } from './topic-pattern.ts'
 const BROKERS_INTERVAL = 30_000
 const BROKERS_INTERVAL_UNKNOWN = 1_000
 const PROBE_INTERVAL = 5_000
+/** That a start waits for remotes to say who they are. */
+const REMOTES_CHECK = 1_000
 
 export class Gateway {
   readonly metrics = new Metrics()
@@ -77,6 +81,8 @@ export class Gateway {
         compress: config.journalCompression === 'lz4',
       },
       remoteBrokerAway: config.remoteBrokerAway,
+      newRemotes: config.newRemotes,
+      forgetRemotes: config.forgetRemotes,
     })
     const isClusterName = (name: string) =>
       this.#brokers.table.entries.some(({ broker, cluster }) => broker === name || cluster === name)
@@ -129,6 +135,10 @@ export class Gateway {
       )
     })
     await this.#brokers.portsOf([...this.#brokers.table.entries])
+    // Away, or slow: lanes look again before they send anything.
+    await this.replay.checkRemotes(REMOTES_CHECK).catch(error => {
+      throw new FatalError(ExitCode.config, (error as Error).message)
+    })
     await this.#nameServer.listen(config.listenHost, config.nameServerPort).catch(error => {
       throw new FatalError(
         ExitCode.portInUse,
@@ -195,6 +205,8 @@ export class Gateway {
       const kept = await realFileSystem.read(`${dataDir}/listeners.json`)
       if (kept !== undefined) this.#brokers.table.restore(kept)
     } catch (error) {
+      if (error instanceof RemoteChangeError || error instanceof OtherClusterError)
+        throw new FatalError(ExitCode.config, error.message)
       throw new FatalError(ExitCode.dataDirectory, `dataDir ${dataDir} cannot be read: ${(error as Error).message}`)
     }
   }
@@ -210,8 +222,12 @@ export class Gateway {
       }
       return opened
     } catch (error) {
-      if (error instanceof SegmentVersionError || error instanceof SlotVersionError)
-        throw new FatalError(ExitCode.config, (error as Error).message)
+      if (
+        error instanceof SegmentVersionError ||
+        error instanceof SlotVersionError ||
+        error instanceof OtherClusterError
+      )
+        throw new FatalError(ExitCode.config, error.message)
       throw new FatalError(
         ExitCode.storage,
         `the journal of broker ${broker} cannot be opened: ${(error as Error).message}`,

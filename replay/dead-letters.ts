@@ -8,6 +8,13 @@ import type { Environment } from './environment.ts'
 import type { AppendFile } from './file-system.ts'
 import type { Place } from './place.ts'
 
+const PREFIX = 'dead-letters-'
+const SUFFIX = '.jsonl'
+
+export function isDeadLetterFile(name: string): boolean {
+  return name.startsWith(PREFIX) && name.endsWith(SUFFIX)
+}
+
 export class DeadLetters {
   readonly #environment: Environment
   readonly #folder: string
@@ -42,7 +49,7 @@ export class DeadLetters {
 
   async #write(line: string): Promise<void> {
     const { clock, fileSystem, randomId } = this.#environment
-    this.#file ??= await fileSystem.create(`${this.#folder}/dead-letters-${clock.now()}-${randomId(2)}.jsonl`)
+    this.#file ??= await fileSystem.create(`${this.#folder}/${PREFIX}${clock.now()}-${randomId(2)}${SUFFIX}`)
     const file = this.#file
     try {
       await file.append(Buffer.from(`${line}\n`))

@@ -64,7 +64,7 @@ export class Feed {
     return this.#lanes.values()
   }
 
-  /** The newest slot; undefined where there is none, or none that is whole. Throws SlotVersionError. */
+  /** The newest slot; undefined where there is none, or none that is whole. Throws SlotVersionError, OtherClusterError. */
   async open(): Promise<Slot | undefined> {
     await this.#environment.fileSystem.makeFolder(this.#folder)
     const slot = await this.#cursor.read()
@@ -76,14 +76,31 @@ export class Feed {
       )
     this.#unknownLinks = slot === 'damaged'
     if (typeof slot === 'string') return undefined
+    if (slot.remoteCluster !== '' && this.remote.isOtherThan(slot.remoteCluster)) this.#beginAnewAt(slot)
     this.#slot = slot
     this.account.totals = slot.totals
     for (const link of slot.links) this.#links.set(link.broker, link)
     this.#marks = new SlotMarks(slot)
     for (const state of slot.queues) this.#remoteQueues.set(`${state.topic}\n${state.queueId}`, state)
-    // Away at the start: no matter. Its name is learnt with the first route.
-    this.remote.learnName(slot.remoteCluster).catch(() => {})
     return slot
+  }
+
+  /** The remote is another cluster: what waits goes there, and nothing of ours stands there yet. */
+  #beginAnewAt(slot: Slot): void {
+    this.#environment.log.warn(
+      {
+        broker: this.#context.sourceBroker,
+        remote: this.remote.label,
+        before: slot.remoteCluster,
+        now: this.remote.name,
+      },
+      'the remote is another cluster from now on: what waits goes there',
+    )
+    slot.links = []
+    for (const state of slot.queues) {
+      state.remote = undefined
+      if (state.ends !== undefined) state.ends = { ends: [], earlier: 0, again: state.ends.again }
+    }
   }
 
   /** Queues that the cursor names. */

@@ -41,6 +41,8 @@ export interface FileSystem {
   replace(path: string, bytes: Buffer): Promise<void>
   /** It does not come back after a crash. */
   remove(path: string): Promise<void>
+  /** With all that is in it; nothing where there is none. */
+  removeFolder(path: string): Promise<void>
   /** Bytes that are free for us on the disk of a folder. */
   freeBytes(folder: string): Promise<number>
 }
@@ -131,6 +133,10 @@ export const realFileSystem: FileSystem = {
   },
   async remove(path) {
     await fs.rm(path, { force: true })
+    await syncPath(dirname(path))
+  },
+  async removeFolder(path) {
+    await fs.rm(path, { recursive: true, force: true })
     await syncPath(dirname(path))
   },
   async freeBytes(folder) {

@@ -4,6 +4,7 @@
 
 import { type Clock, sleep } from './clock.ts'
 import { decodeSlot, SLOT_FILES, type Slot } from './cursor.ts'
+import { isDeadLetterFile } from './dead-letters.ts'
 import type { Place } from './place.ts'
 import { type ReadableFiles, readWhole } from './readable-files.ts'
 import { SlotMarks } from './slot-marks.ts'
@@ -90,7 +91,7 @@ export class RemoteReading {
   async deadLetters(): Promise<DeadLetterFile[]> {
     const found: DeadLetterFile[] = []
     for (const name of (await this.#files.list(this.#folder)).sort())
-      if (/^dead-letters-.*\.jsonl$/.test(name)) found.push(await this.#countLines(name))
+      if (isDeadLetterFile(name)) found.push(await this.#countLines(name))
     return found
   }
 

@@ -22,6 +22,19 @@ export interface RemoteOptions {
   topicSync: 'create' | 'off'
   /** A lane whose broker is away waits for it, as order demands, or after a time goes to another queue. */
   remoteBrokerAway: 'wait' | 'reroute'
+  /** Whether it may be another cluster than its cursors know. */
+  mayBeNew?: boolean
+}
+
+/** The address leads to another cluster than the cursor counts for: nothing is sent there. */
+export class OtherClusterError extends WaitError {
+  constructor(label: string, known: string, found: readonly string[]) {
+    const key = label === 'default' ? 'destClusterAddr' : `destClusterAddr.${label}`
+    super(
+      `${key} leads to cluster ${found.join(', ')}, and what was replicated so far is at cluster ${known}: correct it, or start once with --new-remote=${label}`,
+    )
+    this.name = 'OtherClusterError'
+  }
 }
 
 export class AwayError extends WaitError {
@@ -60,12 +73,19 @@ export class Remote {
     return this.#name
   }
 
-  /** Takes the name from the cursor, or asks for it. Throws where it cannot be reached. */
-  async learnName(known?: string): Promise<string> {
-    if (known) this.#name = known
-    this.#name ??= (await this.cluster.brokers()).addresses[0]?.cluster
+  /** Asks for the name. Throws where it cannot be reached, and OtherClusterError. */
+  async learnName(): Promise<string> {
+    this.#learn(await this.cluster.brokers())
     if (this.#name === undefined) throw new Error('the remote cluster has no broker yet')
     return this.#name
+  }
+
+  /** The name as a cursor has it; true where it is another one, and may be. Throws OtherClusterError where it may not. */
+  isOtherThan(known: string): boolean {
+    this.#name ??= known
+    if (this.#name === known) return false
+    if (!this.#options.mayBeNew) throw new OtherClusterError(this.label, known, [this.#name])
+    return true
   }
 
   /**
@@ -115,7 +135,7 @@ export class Remote {
 
   /** The address of a remote broker's master now. Throws WaitError where it has none. */
   async masterOf(broker: string): Promise<string> {
-    this.#learnMasters(await this.cluster.brokers())
+    this.#learn(await this.cluster.brokers())
     const address = this.#masters.get(broker)
     if (address === undefined) throw new AwayError(broker)
     return address
@@ -139,8 +159,7 @@ export class Remote {
   async #askRoute(topic: string, source: Cluster, sourceBroker: string): Promise<Route> {
     const route = await this.cluster.route(topic)
     const all = await this.cluster.brokers()
-    this.#learnMasters(all)
-    this.#name ??= all.addresses[0]?.cluster
+    this.#learn(all)
     const complete =
       route !== undefined &&
       all.addresses.every(a => a.brokerId !== 0 || route.queues.some(queue => queue.broker === a.broker))
@@ -157,7 +176,12 @@ export class Remote {
     })
   }
 
-  #learnMasters({ addresses }: Route): void {
+  #learn({ addresses }: Route): void {
+    // Name servers may know several clusters.
+    const clusters = [...new Set(addresses.map(({ cluster }) => cluster))]
+    if (this.#name !== undefined && clusters.length > 0 && !clusters.includes(this.#name))
+      throw new OtherClusterError(this.label, this.#name, clusters)
+    this.#name ??= clusters[0]
     const masters = addresses.filter(({ brokerId }) => brokerId === 0)
     this.#masters = new Map(masters.map(({ broker, address }) => [broker, address]))
   }

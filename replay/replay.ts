@@ -4,10 +4,11 @@
 
 import { BodyMemory } from './body.ts'
 import { Cluster } from './cluster.ts'
+import { isDeadLetterFile } from './dead-letters.ts'
 import type { Address } from './dial.ts'
 import type { Environment } from './environment.ts'
 import { REMOTES_MAX } from './place.ts'
-import { Remote } from './remote.ts'
+import { OtherClusterError, Remote } from './remote.ts'
 import { type JournalSettings, SourceBroker } from './source-broker.ts'
 
 export interface ReplayOptions {
@@ -24,7 +25,14 @@ export interface ReplayOptions {
   topicSync: 'create' | 'off'
   journal: JournalSettings
   remoteBrokerAway: 'wait' | 'reroute'
+  /** Labels of remotes that may be other clusters than their cursors know: what waits goes there. */
+  newRemotes?: readonly string[]
+  /** Labels of remotes that are configured no more: what is kept of them is deleted. */
+  forgetRemotes?: readonly string[]
 }
+
+/** What is asked for with a remote cannot be done. */
+export class RemoteChangeError extends Error {}
 
 export class Replay {
   readonly source: Cluster
@@ -48,14 +56,16 @@ export class Replay {
     return this.#gatewayId
   }
 
-  /** Throws where the data directory cannot be read or written. */
+  /** Throws where the data directory cannot be read or written, and RemoteChangeError. */
   async open(): Promise<void> {
     const { fileSystem, randomId } = this.#environment
+    const { forgetRemotes = [], newRemotes = [] } = this.#options
     const path = `${this.#options.dataDir}/gateway-id`
     const known = (await fileSystem.read(path))?.toString().trim()
     this.#gatewayId = known || randomId(6)
     if (!known) await fileSystem.replace(path, Buffer.from(`${this.#gatewayId}\n`))
-    const numbers = await this.#numberRemotes()
+    for (const label of forgetRemotes) await this.#forget(label)
+    const numbers = await this.#numberRemotes(forgetRemotes)
     this.remotes = [...this.#options.remotes].map(
       ([label, nameServers]) =>
         new Remote(this.#environment, {
@@ -64,8 +74,33 @@ export class Replay {
           nameServers,
           topicSync: this.#options.topicSync,
           remoteBrokerAway: this.#options.remoteBrokerAway,
+          mayBeNew: newRemotes.includes(label),
         }),
     )
+    for (const remote of this.remotes.filter(({ label }) => newRemotes.includes(label)))
+      await remote.learnName().catch(error => {
+        throw new RemoteChangeError(
+          `--new-remote=${remote.label}: the remote has to be up, so that its name is known (${(error as Error).message})`,
+        )
+      })
+  }
+
+  /** Asks the remotes, for so many milliseconds, who they are. Throws OtherClusterError; that one is away is no matter. */
+  async checkRemotes(ms: number): Promise<void> {
+    const { clock } = this.#environment
+    const asked = Promise.all(
+      this.remotes.map(remote =>
+        remote.learnName().catch(error => {
+          if (error instanceof OtherClusterError) throw error
+        }),
+      ),
+    )
+    let cancel = () => {}
+    const over = new Promise<void>(resolve => {
+      cancel = clock.after(ms, resolve)
+    })
+    await Promise.race([asked, over]).finally(cancel)
+    asked.catch(() => {})
   }
 
   /** The broker of this name; its journal is opened the first time, and its address is this from now on. */
@@ -102,18 +137,41 @@ export class Replay {
     for (const { cluster } of this.remotes) cluster.end()
   }
 
-  /** Labels of all remotes that there ever were; a remote's number is its place among them. */
-  async #numberRemotes(): Promise<string[]> {
+  /** Deletes what is kept of a remote; dead letters are the only copy of what they hold. */
+  async #forget(label: string): Promise<void> {
+    const { fileSystem, log } = this.#environment
+    const brokers = `${this.#options.dataDir}/brokers`
+    const folders = (await fileSystem.list(brokers)).map(broker => `${brokers}/${broker}/remotes/${label}`)
+    for (const folder of folders) {
+      const letters = (await fileSystem.list(folder)).find(isDeadLetterFile)
+      if (letters !== undefined)
+        throw new RemoteChangeError(
+          `--forget-remote=${label}: ${folder}/${letters} has dead letters: move it away first`,
+        )
+    }
+    for (const folder of folders) await fileSystem.removeFolder(folder)
+    log.warn({ remote: label }, 'a remote is forgotten, with its cursors')
+  }
+
+  /** Labels of all remotes that there ever were; a remote's number is its place among them. One that is forgotten leaves its place. */
+  async #numberRemotes(forgotten: readonly string[]): Promise<string[]> {
     const { fileSystem } = this.#environment
     const path = `${this.#options.dataDir}/remotes.json`
     const text = (await fileSystem.read(path))?.toString()
     const known = text === undefined ? [] : (JSON.parse(text) as string[])
-    const all = [...new Set([...known, ...this.#options.remotes.keys()])]
+    const all = known.map(label => (forgotten.includes(label) ? '' : label))
+    for (const label of this.#options.remotes.keys()) {
+      if (all.includes(label)) continue
+      // What the journal skips for one that is forgotten is from before this one: it starts at the journal's end.
+      const free = all.indexOf('')
+      all[free < 0 ? all.length : free] = label
+    }
     if (all.length > REMOTES_MAX)
-      throw new Error(
-        `${path} names ${all.length} remotes; there can be ${REMOTES_MAX}: take those that are gone out of it`,
+      throw new RemoteChangeError(
+        `${path} names ${all.length} remotes; there can be ${REMOTES_MAX}: forget those that are gone with --forget-remote=NAME`,
       )
-    if (all.length > known.length) await fileSystem.replace(path, Buffer.from(`${JSON.stringify(all)}\n`))
+    const after = `${JSON.stringify(all)}\n`
+    if (after !== text) await fileSystem.replace(path, Buffer.from(after))
     return all
   }
 

@@ -18,12 +18,18 @@ usage:
   rocketmq-tee --help | --version
 `
 
+const ONCE = `
+for one start (NAME is the remote's, or default):
+  --new-remote=NAME     the remote is another cluster from now on: what waits goes there
+  --forget-remote=NAME  the remote is configured no more: its cursors are deleted
+`
+
 type Command = (argv: string[]) => Promise<number>
 
 const commands: Record<string, Command> = { start, check, journal, demo }
 const help: Record<string, () => string> = {
   start: () =>
-    `${USAGE}\nkeys, also in FILE (.properties) or as ROCKETMQ_TEE_SRC_CLUSTER_ADDR in the environment:\n${configHelp()}\n`,
+    `${USAGE}${ONCE}\nkeys, also in FILE (.properties) or as ROCKETMQ_TEE_SRC_CLUSTER_ADDR in the environment:\n${configHelp()}\n`,
   check: () => `${USAGE}\nkeys:\n${configHelp()}\n`,
   journal: () => JOURNAL_HELP,
   demo: () =>

@@ -210,3 +210,53 @@ test('a source that is down at a second start: the kept table serves, and what w
   await until('what waited is at the remote', () => countIn(away, 'waited') === 1)
   await until('it is ready', async () => (await readyz(admin)) === 200)
 })
+
+test('an address that leads to another cluster than before is 78, in one line, and with --new-remote what waits goes there', async t => {
+  const before = await startEmbeddedCluster({ name: 'before' })
+  t.teardown(() => before.stop())
+  const after = await startEmbeddedCluster({ name: 'after' })
+  t.teardown(() => after.stop())
+  const dataDir = folder(t)
+  const first = start(t, dataDir, { destClusterAddr: before.nameServer })
+  const { nameServer } = await ready(first)
+  t.is(await sent(nameServer, 'moved'), 0)
+  await until('it is at the remote', () => countIn(before, 'moved') === 1)
+  await before.brokers[0]!.stop()
+  t.is(await sent(nameServer, 'moved'), 0)
+  first.signal('SIGTERM')
+  t.is(await first.ended, 0)
+
+  const options = { destClusterAddr: after.nameServer }
+  await refusedWith(
+    t,
+    start(t, dataDir, options),
+    78,
+    /leads to cluster after.* is at cluster before.*--new-remote=default/,
+  )
+  t.is(countIn(after, 'moved'), 0)
+  await ready(start(t, dataDir, { ...options, 'new-remote': 'default' }))
+  await until('what waited is at the new one', () => countIn(after, 'moved') === 1)
+  t.is(countIn(before, 'moved'), 1)
+})
+
+test('a remote that is forgotten leaves no cursors; one that is configured, or has dead letters, is 78', async t => {
+  const dataDir = folder(t)
+  const oslo = await startEmbeddedCluster({ name: 'oslo' })
+  t.teardown(() => oslo.stop())
+  const first = start(t, dataDir, { 'destClusterAddr.oslo': oslo.nameServer })
+  t.is(await sent((await ready(first)).nameServer, 'forgotten'), 0)
+  await until('it is at the remote', () => countIn(oslo, 'forgotten') === 1)
+  first.signal('SIGTERM')
+  t.is(await first.ended, 0)
+  const forget = { 'forget-remote': 'oslo' }
+  const configured = { 'destClusterAddr.oslo': oslo.nameServer, ...forget }
+  await refusedWith(t, start(t, dataDir, configured), 78, /--forget-remote=oslo: this remote is configured/)
+  const [broker] = readdirSync(join(dataDir, 'brokers'))
+  const remotes = join(dataDir, 'brokers', broker!, 'remotes')
+  const letters = join(remotes, 'oslo', 'dead-letters-1-ab.jsonl')
+  writeFileSync(letters, '{}\n')
+  await refusedWith(t, start(t, dataDir, forget), 78, /oslo\/dead-letters-1-ab\.jsonl .* move it away/)
+  rmSync(letters)
+  await ready(start(t, dataDir, forget))
+  t.deepEqual(readdirSync(remotes), ['default'])
+})

@@ -2,7 +2,7 @@
 
 import test from 'ava'
 import { Cluster } from '../../replay/cluster.ts'
-import { Remote, type RemoteOptions } from '../../replay/remote.ts'
+import { OtherClusterError, Remote, type RemoteOptions } from '../../replay/remote.ts'
 import { WaitError } from '../../replay/wait-error.ts'
 import { FakeEnvironment } from '../support/fake-environment.ts'
 import { FakeCluster } from './fake-cluster.ts'
@@ -164,8 +164,24 @@ test("the cluster's name is known from a cursor, or else asked", async t => {
   await environment.settled()
   t.is(await learnt, 'rome')
   const another = lab()
-  t.is(await another.remote.learnName('oslo'), 'oslo')
-  t.is(another.remote.name, 'oslo')
+  t.false(another.remote.isOtherThan('rome'))
+  t.is(another.remote.name, 'rome')
+})
+
+test('one that is another cluster than the cursor knows is not sent to', async t => {
+  const { environment, remote, rome, source } = lab()
+  rome.makeTopic('orders', 4)
+  t.false(remote.isOtherThan('oslo'))
+  const errors: unknown[] = []
+  remote.masterFor('orders', 'rome-a', source, 'paris-a').catch(error => errors.push(error))
+  remote.masterOf('rome-a').catch(error => errors.push(error))
+  remote.learnName().catch(error => errors.push(error))
+  await environment.settled()
+  t.is(errors.length, 3)
+  for (const error of errors) {
+    t.true(error instanceof OtherClusterError)
+    t.regex((error as Error).message, /cluster rome.*cluster oslo.*--new-remote=/)
+  }
 })
 
 for (const [what, breakIt] of [

@@ -46,6 +46,8 @@ export interface SceneOptions {
   random?: Random
   remoteBrokers?: number
   remoteBrokerAway?: 'wait' | 'reroute'
+  newRemotes?: readonly string[]
+  forgetRemotes?: readonly string[]
   /** What an earlier scene left: its disk, its source, its remotes by label. */
   disk?: FakeDisk
   source?: FakeCluster
@@ -211,8 +213,14 @@ export class Scene {
         compress: this.options.compress ?? false,
       },
       remoteBrokerAway: this.options.remoteBrokerAway ?? 'wait',
+      newRemotes: this.options.newRemotes ?? [],
+      forgetRemotes: this.options.forgetRemotes ?? [],
     })
-    await this.replay.open()
+    const opening = this.replay.open()
+    opening.catch(() => {})
+    // It may ask the remotes.
+    await environment.settled()
+    await opening
     this.broker = await this.replay.broker('paris-a', 'paris', 0, source.broker.address)
     if (!this.options.isUnknown) this.broker.readable.mayReadBack(TOPIC, 0, 0)
     await environment.settled()

@@ -8,6 +8,9 @@ import { until } from './raw-client.ts'
 
 const main = fileURLToPath(new URL('../../proxy/cli/main.js', import.meta.url))
 
+// Tests of a file run side by side, each with processes of its own.
+process.setMaxListeners(50)
+
 export class CliProcess {
   /** Lines of standard output so far. */
   readonly lines: string[] = []

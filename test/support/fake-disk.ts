@@ -5,7 +5,7 @@
 // sectors, or torn ones. A sync that failed leaves its sectors clean and not on the disk, so that the next one 'succeeds'
 // without them, as Linux does it. A name lasts from the first sync of its file on, a removal from its return on.
 
-import { basename, dirname } from 'node:path'
+import { basename } from 'node:path'
 import type { AppendFile, FileSystem } from '../../replay/file-system.ts'
 import type { Random } from './random.ts'
 
@@ -182,7 +182,8 @@ export class FakeDisk implements FileSystem {
 
   async list(folder: string): Promise<string[]> {
     if (this.step) await this.step('read', folder)
-    return [...this.files.keys()].filter(path => dirname(path) === folder).map(path => basename(path))
+    const inside = [...this.files.keys()].filter(path => path.startsWith(`${folder}/`))
+    return [...new Set(inside.map(path => path.slice(folder.length + 1).split('/')[0]!))]
   }
 
   /** What is set aside is as much as there is; it reads as if it were not there, where a real one has zeros. */
@@ -264,6 +265,10 @@ export class FakeDisk implements FileSystem {
     this.#removed.set(path, file)
     if (this.step) await this.step('remove', path)
     this.#removed.delete(path)
+  }
+
+  async removeFolder(folder: string): Promise<void> {
+    for (const path of this.files.keys()) if (path.startsWith(`${folder}/`)) await this.remove(path)
   }
 
   async sync(path: string): Promise<void> {
