@@ -53,7 +53,7 @@ export class Account {
     else this.skipped(reason as SkipReason, 1)
   }
 
-  /** Skipped at the ack; `before`: acked before this remote was known. */
+  /** Skipped at the ack; `before`: acked before this remote was known, or while it was left out. */
   skipped(reason: SkipReason | 'before', count: number): void {
     this.totals.skipped[reason] = (this.totals.skipped[reason] ?? 0) + count
   }

@@ -7,6 +7,7 @@ import type { Backlog } from './backlog.ts'
 import { Cursor, type LinkState, type QueueMark, type QueueState, type Slot } from './cursor.ts'
 import { DeadLetters } from './dead-letters.ts'
 import type { Environment } from './environment.ts'
+import type { FileSystem } from './file-system.ts'
 import { Lane, type LaneContext } from './lane.ts'
 import type { Place } from './place.ts'
 import { type LoadPage, Reader } from './reader.ts'
@@ -14,11 +15,22 @@ import type { Remote } from './remote.ts'
 import { RemoteBroker } from './remote-broker.ts'
 import { SlotMarks } from './slot-marks.ts'
 
+/** A file in the folder of a remote that was not configured at some start: what is missing was done without it. */
+const LEFT_OUT = 'left-out'
 /** Bytes of known ends of one lane in a slot. */
 const ENDS_BYTES_MAX = 64 * 1024
 
 /** What all feeds of a source broker share of a lane's context. */
 export type SharedContext = Omit<LaneContext, 'remote' | 'account' | 'deadLetters' | 'remoteBroker'>
+
+/** Notes which remotes of a source broker's folder are not among these: what is done from now on is done without them. */
+export async function noteLeftOut(fileSystem: FileSystem, folder: string, feeds: readonly Feed[]): Promise<void> {
+  for (const label of await fileSystem.list(`${folder}/remotes`)) {
+    if (feeds.some(({ remote }) => remote.label === label)) continue
+    const path = `${folder}/remotes/${label}/${LEFT_OUT}`
+    if ((await fileSystem.read(path)) === undefined) await fileSystem.replace(path, Buffer.from(''))
+  }
+}
 
 export class Feed {
   readonly remote: Remote
@@ -38,6 +50,8 @@ export class Feed {
   #slot: Slot | undefined
   /** Whether there was no cursor: what is in the journal was before this remote. */
   isNew = false
+  /** Whether it was not configured at a start before this one, and its cursor has not been written since. */
+  #wasLeftOut = false
   #marks: SlotMarks | undefined
   readonly #remoteQueues = new Map<string, QueueState>()
   #lastSlot = ''
@@ -69,6 +83,7 @@ export class Feed {
     await this.#environment.fileSystem.makeFolder(this.#folder)
     const slot = await this.#cursor.read()
     this.isNew = slot === 'none'
+    this.#wasLeftOut = (await this.#environment.fileSystem.read(`${this.#folder}/${LEFT_OUT}`)) !== undefined
     if (slot === 'damaged')
       this.#environment.log.error(
         { folder: this.#folder },
@@ -129,9 +144,13 @@ export class Feed {
     return this.#marks === undefined ? !this.isNew : !this.#marks.covers(sequence)
   }
 
-  /** Acked before this remote was known: not to be copied, and counted so that the sum is right. */
+  /**
+   * Of so many that were acked: those from before this remote was known, or while it was not configured, are not to be copied, and
+   * counted so that the sum is right.
+   */
   countBefore(acked: number): void {
-    if (this.isNew && acked > 0) this.account.skipped('before', acked)
+    const unknown = acked - this.account.acked
+    if (unknown > 0) this.account.skipped('before', unknown)
   }
 
   /** Places that the cursor names and that were found; what is missing is lost. */
@@ -141,6 +160,7 @@ export class Feed {
   }
 
   #lostPlaces(count: number): void {
+    if (this.#wasLeftOut) return this.account.skipped('before', count)
     this.account.lostUnseen('journal', count)
     this.#environment.log.error(
       { broker: this.#context.sourceBroker, remote: this.remote.label, messages: count },
@@ -261,6 +281,9 @@ export class Feed {
       if (text === this.#lastSlot) return
       await this.#cursor.write(slot)
       this.#lastSlot = text
+      if (!this.#wasLeftOut) return
+      await this.#environment.fileSystem.remove(`${this.#folder}/${LEFT_OUT}`)
+      this.#wasLeftOut = false
     }
   }
 

@@ -11,7 +11,7 @@ import { Confirmation } from './confirmation.ts'
 import type { Slot } from './cursor.ts'
 import type { Environment } from './environment.ts'
 import { Epochs, SourceConnection } from './epoch.ts'
-import { Feed } from './feed.ts'
+import { Feed, noteLeftOut } from './feed.ts'
 import { Journal } from './journal.ts'
 import type { AckedMessage } from './message.ts'
 import { Pace, QUESTIONS_MOST } from './pace.ts'
@@ -194,6 +194,10 @@ export class SourceBroker {
     const { clock, fileSystem, log, randomId } = this.#environment
     const { folder, name } = this.options
     await fileSystem.makeFolder(folder)
+    // Where it cannot be noted they are counted as lost later: no reason not to start.
+    await noteLeftOut(fileSystem, folder, this.feeds).catch(error =>
+      log.error({ err: error, broker: name }, 'it could not be noted which remotes are not configured now'),
+    )
     const slots: Slot[] = []
     for (const feed of this.feeds) {
       const slot = await feed.open()

@@ -131,6 +131,37 @@ test('one that is taken out of the configuration holds nothing back, and its num
   t.is(scene.feedOf('oslo').remote.bit, 2)
 })
 
+test('one that is configured again goes on with what is still there, and what was done without it counts as skipped', async t => {
+  const scene = await Scene.open({ remotes: LABELS })
+  scene.send(texts(0, 5))
+  await scene.allDone()
+  await scene.environment.pass(3_000)
+  await scene.close()
+  scene.labels = ['rome']
+  await scene.crash()
+  scene.send(texts(5, 12))
+  await scene.allDone()
+  // What is done goes with its segment.
+  await scene.restart()
+  await scene.environment.pass(3_000)
+  refuse(scene.remoteOf('rome'))
+  scene.send(texts(12, 14))
+  await scene.restart()
+  await scene.close()
+  scene.labels = LABELS
+  await scene.crash()
+  take(scene.remoteOf('rome'))
+  scene.send(texts(14, 16))
+  await scene.allDone()
+  t.deepEqual(arrivedAt(scene, 'oslo'), [...texts(0, 5), ...texts(12, 16)])
+  for (const again of [false, true]) {
+    if (again) await scene.restart()
+    t.deepEqual(scene.feedOf('oslo').account.totals.skipped, { before: 7 })
+    t.deepEqual(scene.feedOf('oslo').account.totals.lost, {})
+    for (const label of LABELS) t.is(scene.feedOf(label).account.acked, 16, label)
+  }
+})
+
 test('a message that is skipped for one goes to the other, and both sums hold, over a crash at any time', async t => {
   for (const when of ['at once', 'after the cursor', 'after it went to disk', 'on disk, before the cursor']) {
     const scene = await Scene.open({ remotes: LABELS })
