@@ -2,7 +2,7 @@
 // of bodies: what a start makes of it is compared with the remote message by message, and with the account.
 //
 // What is expected is worked out from the undamaged files: a message arrives where a whole copy of its place is left, in a block
-// or in a segment; every other one that the start can know of is lost. Bits are sampled; SOAK=1 takes all.
+// or in a segment; every other one that the start can know of is lost. Bits are sampled; SOAK=true takes all.
 
 import { basename } from 'node:path'
 import test, { type ExecutionContext } from 'ava'
@@ -14,13 +14,13 @@ import { decodeRecord } from '../../replay/place.ts'
 import { parseSegmentName, SEGMENT_HEADER_BYTES } from '../../replay/segment.ts'
 import type { FakeDisk } from '../support/fake-environment.ts'
 import { type Random, seededRandom } from '../support/random.ts'
+import { isSoak } from '../support/rounds.ts'
 import { FakeCluster } from './fake-cluster.ts'
 import { propertiesWith } from './sample.ts'
 import { Scene, slotFolder, TOPIC, texts } from './scene.ts'
 
-const IS_SOAK = process.env.SOAK === '1'
 /** Mutations of each kind and file in the normal run. */
-const SAMPLE = 150
+const SAMPLE = 400
 
 /** Where a place stands: a message may have one in a block and in a segment. */
 interface Copy {
@@ -207,7 +207,7 @@ function sourceOf({ acked }: Image, message: StoredMessage, queueId: number): St
 
 /** So many numbers below `count`, at equal steps from a random one on; all in the soak run. */
 function sampled(random: Random, count: number): number[] {
-  if (IS_SOAK || count <= SAMPLE) return Array.from({ length: count }, (_, index) => index)
+  if (isSoak || count <= SAMPLE) return Array.from({ length: count }, (_, index) => index)
   const step = count / SAMPLE
   const first = random.next() * step
   return Array.from({ length: SAMPLE }, (_, index) => Math.floor(first + index * step))

@@ -1,5 +1,5 @@
-// A gateway's replay by itself on a real disk, with nobody to reach: an outage as large as is asked for, and the start after it.
-// node dist/test/support/outage-process.js fill|open DATA_DIR MESSAGES BODY_BYTES
+// A gateway's replay on a real disk, with a source in memory and no remote to reach: an outage as large as is asked for, and the start after it.
+// node dist/test/support/outage-process.js fill|open DATA_DIR MESSAGES BODY_BYTES [MESSAGES_A_SECOND]
 //
 // `fill` acks so many messages, lets them go to disk, and ends in good order; `open` starts on what is there, and ends. Each
 // prints one line of JSON: what there is, how long it took, and the most memory that the process had.
@@ -7,9 +7,11 @@
 import { mkdir } from 'node:fs/promises'
 import { encodeProperties } from '../../codec/index.ts'
 import { hashOf, Replay, realEnvironment, Send, type SourceBroker } from '../../replay/index.ts'
+import { FakeCluster } from '../replay/fake-cluster.ts'
+import { FakeNetwork } from './fake-environment.ts'
 
 /** Nobody listens there. */
-const NOBODY = { host: '127.0.0.1', port: 1 }
+const NOBODY = { host: 'rome', port: 9876 }
 const TOPIC = 'orders'
 const QUEUES = 8
 const MESSAGES_A_TURN = 200
@@ -34,35 +36,45 @@ const silent = {
   error: (fields: object, message: string) => console.error(message, fields),
 }
 
-async function run(mode: string, dataDir: string, messages: number, bodyBytes: number): Promise<Outage> {
-  const replay = new Replay(realEnvironment(silent), {
-    dataDir,
-    source: [NOBODY],
-    remotes: new Map([['default', [NOBODY]]]),
-    group: 'tee',
-    bodyMemory: BODY_MEMORY,
-    bornTimestampTolerance: 1_000,
-    sendGiveUpTimeout: 10_000,
-    topicSync: 'off',
-    remoteBrokerAway: 'wait',
-    journal: {
-      ack: 'append',
-      bodies: 'spill',
-      onFull: 'gap',
-      maxBytes: 100 * 1024 ** 3,
-      minFreeBytes: 0,
-      spillAfter: 200,
-      stallTimeout: 30_000,
-      retention: 600_000,
-      compress: false,
+async function run(mode: string, dataDir: string, messages: number, bodyBytes: number, rate: number): Promise<Outage> {
+  const environment = realEnvironment(silent)
+  const network = new FakeNetwork(environment.clock)
+  const source = new FakeCluster('paris')
+  source.makeTopic(TOPIC, QUEUES)
+  // What it is asked for before it is known that it may be read back from.
+  for (let queueId = 0; queueId < QUEUES; queueId++) source.broker.store(TOPIC, queueId, {})
+  source.connect(network)
+  const replay = new Replay(
+    { ...environment, dial: (address, events) => network.dial(address, events) },
+    {
+      dataDir,
+      source: [source.nameServer],
+      remotes: new Map([['default', [NOBODY]]]),
+      group: 'tee',
+      bodyMemory: BODY_MEMORY,
+      bornTimestampTolerance: 1_000,
+      sendGiveUpTimeout: 10_000,
+      topicSync: 'off',
+      remoteBrokerAway: 'wait',
+      journal: {
+        ack: 'append',
+        bodies: 'spill',
+        onFull: 'gap',
+        maxBytes: 100 * 1024 ** 3,
+        minFreeBytes: 0,
+        spillAfter: 200,
+        stallTimeout: 30_000,
+        retention: 600_000,
+        compress: false,
+      },
     },
-  })
+  )
   await mkdir(dataDir, { recursive: true })
   await replay.open()
   const started = performance.now()
-  const broker = await replay.broker('paris-a', 'paris', 0, `${NOBODY.host}:${NOBODY.port}`)
+  const broker = await replay.broker('paris-a', 'paris', 0, source.broker.address)
   const openMs = performance.now() - started
-  if (mode === 'fill') await fill(replay, broker, messages, bodyBytes)
+  if (mode === 'fill') await fill(replay, broker, messages, bodyBytes, rate)
   const fillMs = performance.now() - started - openMs
   const { queued, inGap } = broker.feeds[0]!.account
   const outage = {
@@ -78,7 +90,15 @@ async function run(mode: string, dataDir: string, messages: number, bodyBytes: n
   return outage
 }
 
-async function fill(replay: Replay, broker: SourceBroker, messages: number, bodyBytes: number): Promise<void> {
+async function fill(
+  replay: Replay,
+  broker: SourceBroker,
+  messages: number,
+  bodyBytes: number,
+  rate: number,
+): Promise<void> {
+  while (!broker.readable.mayReadBack(TOPIC, 0, 0)) await new Promise(resolve => setTimeout(resolve, 1))
+  const started = performance.now()
   const offsets = new Array<number>(QUEUES).fill(0)
   for (let sent = 0; sent < messages; ) {
     // As they come from a socket: many messages stand in one chunk.
@@ -103,7 +123,8 @@ async function fill(replay: Replay, broker: SourceBroker, messages: number, body
       if (sent % MESSAGES_A_TURN === 0) await new Promise(resolve => setImmediate(resolve))
     }
     // Slower than the disk, so that none becomes a gap.
-    while (replay.memory.used > BODY_MEMORY * 0.6) await new Promise(resolve => setTimeout(resolve, 5))
+    while (replay.memory.used > BODY_MEMORY * 0.6 || sent > ((performance.now() - started) / 1_000) * rate)
+      await new Promise(resolve => setTimeout(resolve, 5))
   }
   while (broker.spill.spilled < messages) {
     broker.spill.force(Number.MAX_SAFE_INTEGER)
@@ -111,5 +132,5 @@ async function fill(replay: Replay, broker: SourceBroker, messages: number, body
   }
 }
 
-const [mode, dataDir, messages, bodyBytes] = process.argv.slice(2) as [string, string, string, string]
-console.log(JSON.stringify(await run(mode, dataDir, Number(messages), Number(bodyBytes))))
+const [mode, dataDir, messages, bodyBytes, rate = Number.POSITIVE_INFINITY] = process.argv.slice(2) as string[]
+console.log(JSON.stringify(await run(mode!, dataDir!, Number(messages), Number(bodyBytes), Number(rate))))
