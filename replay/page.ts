@@ -13,6 +13,9 @@ import type { Reader } from './reader.ts'
 export const PAGE_MESSAGES = 512
 export const PAGE_BYTES = 256 * 1024
 
+/** Messages for which a page has room at first: most queues have few that wait, and keep a page all the same. */
+const FIRST_ROOM = 8
+
 /** Sequence, queue offset, commit-log offset, born timestamp, time of the ack. */
 const NUMBERS = 5
 
@@ -89,7 +92,7 @@ export class Page implements PageSummary {
     this.epoch = epoch
     this.owner = owner
     this.firstIndex = firstIndex
-    this.#columns = newColumns(PAGE_MESSAGES)
+    this.#columns = newColumns(FIRST_ROOM)
   }
 
   /** A page that is on disk. */
@@ -130,6 +133,7 @@ export class Page implements PageSummary {
 
   add(place: Place, body: Body | undefined, bodyBytes: number): void {
     const at = this.count++
+    if (at === this.#columns!.hashes.length) this.#columns = grown(this.#columns!)
     const { numbers, hashes, skips, placeFlags, bodies } = this.#columns!
     const from = at * NUMBERS
     numbers[from] = place.sequence
@@ -266,6 +270,17 @@ export class Page implements PageSummary {
     }
     this.#bodiesHere = true
   }
+}
+
+function grown(columns: Columns): Columns {
+  const { numbers, hashes, skips, placeFlags, stored, bodies } = newColumns(columns.hashes.length * 4)
+  numbers.set(columns.numbers)
+  hashes.set(columns.hashes)
+  skips.set(columns.skips)
+  placeFlags.set(columns.placeFlags)
+  stored.set(columns.stored)
+  for (let at = 0; at < columns.bodies.length; at++) bodies[at] = columns.bodies[at]
+  return { numbers, hashes, skips, placeFlags, stored, bodies }
 }
 
 function newColumns(size: number): Columns {
