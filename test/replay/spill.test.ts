@@ -26,16 +26,33 @@ async function blocks(environment: FakeEnvironment): Promise<ScannedBlock[]> {
 const bodyBytes = async (environment: FakeEnvironment) =>
   (await blocks(environment)).reduce((sum, { header }) => sum + header.bodiesBytes, 0)
 
-test('while the remote is up and near, no body is written to disk', async t => {
-  const scene = await Scene.open()
-  for (let round = 0; round < 50; round++) {
-    scene.send(texts(round * 10, round * 10 + 10))
-    await scene.environment.pass(100)
-  }
-  await scene.allDone()
-  t.is(scene.arrived().length, 500)
-  t.deepEqual(files(scene.environment), [])
-})
+for (const { remote, answersAfter } of [
+  { remote: 'near', answersAfter: 5 },
+  { remote: 'far', answersAfter: 1_000 },
+])
+  test(`while the remote is up and ${remote}, ${remote === 'near' ? 'no body is' : 'bodies are'} written to disk`, async t => {
+    const scene = await Scene.open({ bodyMemory: 64_000_000 })
+    const { environment, remote } = scene
+    remote.broker.onSend = send => void environment.clock.after(answersAfter, () => send.answerStored(send.store()))
+    const all = texts(0, 3_000).map(text => text.padEnd(1_024, '-'))
+    for (let at = 0; at < all.length; at += 50) {
+      scene.send(all.slice(at, at + 50))
+      await environment.pass(10)
+    }
+    await scene.allDone()
+    await environment.pass(1_000)
+    t.deepEqual(scene.arrived(), all)
+    const onDisk = () => [...environment.fileSystem.files.values()].filter(({ bytes }) => bytes.includes(all[0]!))
+    if (answersAfter < 200) {
+      t.is(scene.broker.spill.spilled, 0)
+      t.deepEqual(files(environment), [])
+      t.deepEqual(onDisk(), [])
+    } else {
+      // The test can tell.
+      t.true(scene.broker.spill.spilled > 1_000)
+      t.true((await bodyBytes(environment)) > 0)
+    }
+  })
 
 test('a page that is full and waits goes to disk after spillAfter, and its bodies leave memory', async t => {
   const scene = await Scene.open({ spillAfter: 500, bodyMemory: 10_000_000 })
