@@ -1,7 +1,7 @@
 // Connections that end under load: between request and answer, and with a broker that has requests in it and is stopped.
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { missingTools } from '../../proxy/demo/real-cluster.ts'
+import { missingTools, type RealBroker, type RealCluster } from '../../proxy/demo/real-cluster.ts'
 import { missingSs, resetConnections, unreadBytes } from '../support/connections.ts'
 import { until } from '../support/gateway-process.ts'
 import { Load } from '../support/load.ts'
@@ -12,31 +12,66 @@ import { rounds } from '../support/rounds.ts'
 const missing = missingTools() ?? missingSs()
 const clusters = sharedClusters('connections', { source: {}, remote: {} })
 
+/** Of a payload: two requests of it are longer than all that a gateway asks beside its sends. */
+const BYTES = 1_024
+
+/** Milliseconds in which sends come to a broker, unless the gateway first waits for an answer of it. */
+const SENDS_COME = 3_000
+
+/** Stops the remote broker at a moment when sends stand in it unread, does this, and lets it go on. */
+async function withRequestsIn(load: Load, broker: RealBroker, during: () => Promise<void> | void): Promise<void> {
+  for (;;) {
+    broker.signal('SIGSTOP')
+    try {
+      const end = Date.now() + SENDS_COME
+      while (unreadBytes(broker.address) <= 2 * BYTES && Date.now() < end) await sleep(10)
+      if (unreadBytes(broker.address) > 2 * BYTES) return await during()
+    } finally {
+      broker.signal('SIGCONT')
+    }
+    await load.caughtUp()
+  }
+}
+
+/** How often a lane had a request out when its connection ended, and how many messages of those had been stored. */
+function cutOff({ gateway }: Load): { requests: number; arrived: number } {
+  const lines = gateway.log.filter(({ msg }) => msg === 'found out what had arrived at the remote')
+  return { requests: lines.length, arrived: lines.reduce((sum, { arrived }) => sum + Number(arrived), 0) }
+}
+
 realTest(
   'connections to the remote broker and to the source broker are reset under load, at either end',
   async t => {
     const { source, remote } = await clusters()
     const random = seededRandom(t)
-    const load = await Load.start(t, { source, remote, topic: 'Reset', rate: 3_000 })
+    const load = await Load.start(t, { source, remote, topic: 'Reset', rate: 1_000, bytes: BYTES })
+    const before = cutOff(load).requests
     let resets = 0
-    const reset = async (cluster: typeof source) => {
-      await load.more(random.integer(1, 1_000))
+    let held = 0
+    for (const round of rounds(t, 'resetConnections')) {
+      await load.more(random.integer(1, 500))
       const end = random.pick(['near', 'far'] as const)
-      // Those of the round before may not be there again.
-      await until(`connections to ${cluster.name} are reset`, () => {
-        const count = resetConnections(cluster.brokers[0]!.address, end)
+      const reset = ({ brokers: [broker] }: RealCluster) => {
+        const count = resetConnections(broker!.address, end)
         resets += count
         return count > 0
-      })
+      }
+      if (round % 2 === 0) {
+        // At any moment: a broker that is near has nearly always answered. Those of the round before may not be there again.
+        const cluster = round % 4 === 0 ? source : remote
+        await until(`connections to ${cluster.name} are reset`, () => reset(cluster))
+      } else {
+        // For sure between request and answer.
+        held++
+        await withRequestsIn(load, remote.brokers[0]!, () => void t.true(reset(remote)))
+      }
       await load.caughtUp()
     }
-    for (const round of rounds(t, 'resetConnections')) await reset(round % 4 === 0 ? source : remote)
-    const sentAgain = () => load.value('sent_again_messages_total')
-    // Few rounds may have met none between request and answer.
-    for (let more = 0; more < 30 && (await sentAgain()) === 0; more++) await reset(remote)
-    t.log(`connections reset: ${resets}, sent again: ${await sentAgain()}`)
-    t.true((await sentAgain()) > 0, 'some were reset between request and answer')
     await load.whole()
+    const { requests, arrived } = cutOff(load)
+    t.log(`connections reset: ${resets}, requests cut off: ${requests - before}, messages of theirs stored: ${arrived}`)
+    // Two lanes at least had a request in the broker each time.
+    t.true(requests - before >= held, `${requests - before} requests cut off in ${held} rounds`)
   },
   missing,
 )
@@ -46,23 +81,24 @@ realTest(
   async t => {
     const { source, remote } = await clusters()
     const random = seededRandom(t)
-    const load = await Load.start(t, { source, remote, topic: 'Stopped', rate: 2_000 })
+    const load = await Load.start(t, { source, remote, topic: 'Stopped', rate: 1_000, bytes: BYTES })
     const broker = remote.brokers[0]!
-    for (const _ of rounds(t, 'stopRemote')) {
-      await load.more(random.integer(1, 1_000))
-      broker.signal('SIGSTOP')
-      try {
-        await until('requests wait to be read', () => unreadBytes(broker.address) > 0)
+    const before = cutOff(load).requests
+    let stops = 0
+    for (stops of rounds(t, 'stopRemote')) {
+      await load.more(random.integer(1, 500))
+      await withRequestsIn(load, broker, async () => {
         t.true(resetConnections(broker.address, 'near') > 0)
         // Long enough for new connections, and questions on them, to stand in the kernel; or not.
         await sleep(random.integer(0, 3_000))
-      } finally {
-        broker.signal('SIGCONT')
-      }
+      })
       await load.caughtUp()
     }
     t.is(load.producer.failed, 0, 'no producer noticed')
     await load.whole()
+    const { requests, arrived } = cutOff(load)
+    t.log(`requests cut off: ${requests - before}, messages of theirs stored: ${arrived}`)
+    t.true(requests - before >= stops, `${requests - before} requests cut off in ${stops} rounds`)
   },
   missing,
 )
