@@ -1,10 +1,13 @@
-// Connections that end under load: between request and answer, and with a broker that has requests in it and is stopped.
+// Connections that end under load: between request and answer, and with a broker that has requests in it and is stopped; also
+// because the gateway is killed then.
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import { readTopic } from '../../proxy/demo/proof.ts'
 import { missingTools, type RealBroker, type RealCluster } from '../../proxy/demo/real-cluster.ts'
+import { MARKER_TOPIC } from '../../replay/marker.ts'
 import { missingSs, resetConnections, unreadBytes } from '../support/connections.ts'
 import { until } from '../support/gateway-process.ts'
-import { Load } from '../support/load.ts'
+import { environment, Load } from '../support/load.ts'
 import { seededRandom } from '../support/random.ts'
 import { realTest, sharedClusters } from '../support/real.ts'
 import { rounds } from '../support/rounds.ts'
@@ -99,6 +102,33 @@ realTest(
     const { requests, arrived } = cutOff(load)
     t.log(`requests cut off: ${requests - before}, messages of theirs stored: ${arrived}`)
     t.true(requests - before >= stops, `${requests - before} requests cut off in ${stops} rounds`)
+  },
+  missing,
+)
+
+realTest(
+  'the remote broker is stopped with requests in it, the gateway is killed, and both go on',
+  async t => {
+    const { source, remote } = await clusters()
+    const random = seededRandom(t)
+    const load = await Load.start(t, { source, remote, topic: 'StoppedAndKilled', rate: 1_000, bytes: BYTES })
+    const broker = remote.brokers[0]!
+    const settlings = () => load.gateway.log.filter(({ msg }) => msg === 'the remote broker is settled').length
+    let kills = 0
+    for (kills of rounds(t, 'stopRemoteKillGateway')) {
+      await load.more(random.integer(1, 500))
+      const before = settlings()
+      await withRequestsIn(load, broker, async () => {
+        await load.gateway.kill()
+        await load.gateway.start()
+        await load.more(random.integer(1, 1_000))
+      })
+      await until('the broker is settled', () => settlings() > before, 150_000)
+      await load.caughtUp()
+    }
+    await load.whole()
+    const markers = [...(await readTopic(environment, remote.nameServer, MARKER_TOPIC)).values()].flat()
+    t.true(markers.length >= 2 * kills, `${markers.length} markers in ${kills} rounds`)
   },
   missing,
 )

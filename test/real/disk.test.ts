@@ -15,7 +15,10 @@ import { missingMount, smallDisk } from '../support/small-disk.ts'
 import { missingStrace, Strace } from '../support/strace.ts'
 
 const TOPIC = 'disk'
-const RATE = 300
+/** Messages a second. */
+const RATE = 1_000
+/** So many that the journal has written. */
+const SOME = 300
 /** What a Java client gives a send, in milliseconds. */
 const CLIENT_TIMEOUT = 3_000
 
@@ -50,9 +53,9 @@ async function withLab(t: ExecutionContext, options: { dataDir?: string }, durin
     const before = producer.acked.size
     await until(`${count} more are acked`, () => producer.acked.size >= before + count)
   }
-  await until('messages are replicated', async () => (await gateway.waiting()) < RATE && producer.acked.size > RATE)
+  await until('messages are replicated', async () => (await gateway.waiting()) < RATE && producer.acked.size > SOME)
   await remote.brokers[0]!.stop()
-  await more(RATE)
+  await more(SOME)
 
   await during({
     remote,
@@ -111,7 +114,7 @@ async function isSaid(t: ExecutionContext, { gateway, errors }: Lab): Promise<vo
 }
 
 async function isOver({ gateway, more }: Lab): Promise<void> {
-  await more(RATE)
+  await more(SOME)
   await until('the body of /readyz has no failure', async () => !(await readyz(gateway)).failed)
 }
 
@@ -175,7 +178,7 @@ realTest(
     const dataDir = smallDisk(t, 16)
     const ballast = join(dataDir, 'ballast')
     await withLab(t, { dataDir }, async lab => {
-      await lab.more(RATE)
+      await lab.more(SOME)
       fill(ballast)
       await isSaid(t, lab)
       await lab.more(3 * RATE)

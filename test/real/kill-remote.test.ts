@@ -49,12 +49,18 @@ realTest('a remote broker that comes back with an older store gets again what it
     const more = random.integer(500, 3_000)
     await until('more are replicated', async () => (await load.value('replicated_messages')) > before + more)
 
+    const seen = losses(load)
     await broker.kill()
     rmSync(store, { recursive: true })
     cpSync(copy, store, { recursive: true })
     await broker.start()
     await load.more(random.integer(1, 1_000))
+    await until('the loss is seen', () => losses(load) > seen, 60_000)
     await load.caughtUp()
   }
   await load.whole()
 })
+
+function losses({ gateway }: Load): number {
+  return gateway.log.filter(({ msg }) => String(msg).includes('lost its tail')).length
+}

@@ -25,7 +25,7 @@ for (const [title, topic, gateway, megabytes] of [
         source,
         remote,
         topic,
-        rate: 1_000,
+        rate: 2_000,
         bytes: BYTES,
         gateway: [...gateway],
         ...dataDir,
@@ -33,7 +33,7 @@ for (const [title, topic, gateway, megabytes] of [
       const other = new Producer(environment, source.nameServer, topic, BYTES)
       t.teardown(() => other.end())
       await other.connect()
-      other.start(1_000)
+      other.start(2_000)
 
       await remote.brokers[0]!.kill()
       const outage = async () => {

@@ -12,6 +12,7 @@ const table = {
   killRemoteSyncFlush: [3, 100],
   killRemoteAsyncFlush: [3, 100],
   stopRemote: [3, 50],
+  stopRemoteKillGateway: [2, 20],
   resetConnections: [10, 1_000],
   oldStore: [1, 20],
   oneRemoteDown: [1, 10],
