@@ -36,10 +36,21 @@ async function withRequestsIn(load: Load, broker: RealBroker, during: () => Prom
   }
 }
 
-/** How often a lane had a request out when its connection ended, and how many messages of those had been stored. */
-function cutOff({ gateway }: Load): { requests: number; arrived: number } {
+interface CutOff {
+  /** How often a lane had a request out when its connection ended. */
+  requests: number
+  /** Messages of those that had been stored. */
+  arrived: number
+}
+
+function cutOff({ gateway }: Load): CutOff {
   const lines = gateway.log.filter(({ msg }) => msg === 'found out what had arrived at the remote')
   return { requests: lines.length, arrived: lines.reduce((sum, { arrived }) => sum + Number(arrived), 0) }
+}
+
+function add(total: CutOff, { requests, arrived }: CutOff): void {
+  total.requests += requests
+  total.arrived += arrived
 }
 
 realTest(
@@ -47,34 +58,37 @@ realTest(
   async t => {
     const { source, remote } = await clusters()
     const random = seededRandom(t)
-    const load = await Load.start(t, { source, remote, topic: 'Reset', rate: 1_000, bytes: BYTES })
-    const before = cutOff(load).requests
     let resets = 0
     let held = 0
-    for (const round of rounds(t, 'resetConnections')) {
-      await load.more(random.integer(1, 500))
-      const end = random.pick(['near', 'far'] as const)
-      const reset = ({ brokers: [broker] }: RealCluster) => {
-        const count = resetConnections(broker!.address, end)
-        resets += count
-        return count > 0
-      }
-      if (round % 2 === 0) {
-        // At any moment: a broker that is near has nearly always answered. Those of the round before may not be there again.
-        const cluster = round % 4 === 0 ? source : remote
-        await until(`connections to ${cluster.name} are reset`, () => reset(cluster))
-      } else {
-        // For sure between request and answer.
-        held++
-        await withRequestsIn(load, remote.brokers[0]!, () => void t.true(reset(remote)))
-      }
-      await load.caughtUp()
-    }
-    await load.whole()
-    const { requests, arrived } = cutOff(load)
-    t.log(`connections reset: ${resets}, requests cut off: ${requests - before}, messages of theirs stored: ${arrived}`)
+    const total = { requests: 0, arrived: 0 }
+    await Load.inRounds(
+      t,
+      'resetConnections',
+      { source, remote, topic: 'Reset', rate: 1_000, bytes: BYTES },
+      async (load, round) => {
+        await load.more(random.integer(1, 500))
+        const end = random.pick(['near', 'far'] as const)
+        const reset = ({ brokers: [broker] }: RealCluster) => {
+          const count = resetConnections(broker!.address, end)
+          resets += count
+          return count > 0
+        }
+        if (round % 2 === 0) {
+          // At any moment: a broker that is near has nearly always answered. Those of the round before may not be there again.
+          const cluster = round % 4 === 0 ? source : remote
+          await until(`connections to ${cluster.name} are reset`, () => reset(cluster))
+        } else {
+          // For sure between request and answer.
+          held++
+          await withRequestsIn(load, remote.brokers[0]!, () => void t.true(reset(remote)))
+        }
+        await load.caughtUp()
+      },
+      load => add(total, cutOff(load)),
+    )
+    t.log(`resets: ${resets}, requests cut off: ${total.requests}, messages of theirs stored: ${total.arrived}`)
     // Two lanes at least had a request in the broker each time.
-    t.true(requests - before >= held, `${requests - before} requests cut off in ${held} rounds`)
+    t.true(total.requests >= 2 * held, `${total.requests} requests cut off in ${held} rounds`)
   },
   missing,
 )
@@ -84,24 +98,30 @@ realTest(
   async t => {
     const { source, remote } = await clusters()
     const random = seededRandom(t)
-    const load = await Load.start(t, { source, remote, topic: 'Stopped', rate: 1_000, bytes: BYTES })
     const broker = remote.brokers[0]!
-    const before = cutOff(load).requests
     let stops = 0
-    for (stops of rounds(t, 'stopRemote')) {
-      await load.more(random.integer(1, 500))
-      await withRequestsIn(load, broker, async () => {
-        t.true(resetConnections(broker.address, 'near') > 0)
-        // Long enough for new connections, and questions on them, to stand in the kernel; or not.
-        await sleep(random.integer(0, 3_000))
-      })
-      await load.caughtUp()
-    }
-    t.is(load.producer.failed, 0, 'no producer noticed')
-    await load.whole()
-    const { requests, arrived } = cutOff(load)
-    t.log(`requests cut off: ${requests - before}, messages of theirs stored: ${arrived}`)
-    t.true(requests - before >= stops, `${requests - before} requests cut off in ${stops} rounds`)
+    const total = { requests: 0, arrived: 0 }
+    await Load.inRounds(
+      t,
+      'stopRemote',
+      { source, remote, topic: 'Stopped', rate: 1_000, bytes: BYTES },
+      async load => {
+        stops++
+        await load.more(random.integer(1, 500))
+        await withRequestsIn(load, broker, async () => {
+          t.true(resetConnections(broker.address, 'near') > 0)
+          // Long enough for new connections, and questions on them, to stand in the kernel; or not.
+          await sleep(random.integer(0, 3_000))
+        })
+        await load.caughtUp()
+      },
+      load => {
+        t.is(load.producer.failed, 0, 'no producer noticed')
+        add(total, cutOff(load))
+      },
+    )
+    t.log(`requests cut off: ${total.requests}, messages of theirs stored: ${total.arrived}`)
+    t.true(total.requests >= 2 * stops, `${total.requests} requests cut off in ${stops} rounds`)
   },
   missing,
 )

@@ -12,16 +12,14 @@ const clusters = sharedClusters('kill', { source: {}, remote: {} })
 realTest('kill -9 of the gateway at random moments under load, also with the remote away', async t => {
   const { source, remote } = await clusters()
   const random = seededRandom(t)
-  const load = await Load.start(t, { source, remote, topic: 'KillNine', rate: 2_000 })
-  for (const round of rounds(t, 'killGateway')) {
+  await Load.inRounds(t, 'killGateway', { source, remote, topic: 'KillNine', rate: 2_000 }, async (load, round) => {
     const remoteAway = round % 3 === 0
     if (remoteAway) await remote.brokers[0]!.kill()
     await load.more(random.integer(1, 1_500))
     await load.gateway.kill()
     await load.gateway.start()
     if (remoteAway) await remote.brokers[0]!.start()
-  }
-  await load.whole()
+  })
 })
 
 realTest('kill -9 of the gateway while it is in a gap, and while it fills one', async t => {

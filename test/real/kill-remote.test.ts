@@ -21,16 +21,19 @@ for (const [flush, name] of [
   realTest(`kill -9 of a remote broker with ${flush} at random moments under load`, async t => {
     const { source, [flush]: remote } = await clusters()
     const random = seededRandom(t)
-    const load = await Load.start(t, { source, remote, topic: `Killed-${flush}`, rate: 1_000 })
-    for (const _ of rounds(t, name)) {
-      await load.more(random.integer(1, 1_000))
-      await remote.brokers[0]!.kill()
-      await load.more(random.integer(1, 1_000))
-      await remote.brokers[0]!.start()
-      await load.caughtUp()
-    }
-    t.is(load.producer.failed, 0, 'no producer noticed')
-    await load.whole()
+    await Load.inRounds(
+      t,
+      name,
+      { source, remote, topic: `Killed-${flush}`, rate: 1_000 },
+      async load => {
+        await load.more(random.integer(1, 1_000))
+        await remote.brokers[0]!.kill()
+        await load.more(random.integer(1, 1_000))
+        await remote.brokers[0]!.start()
+        await load.caughtUp()
+      },
+      ({ producer }) => t.is(producer.failed, 0, 'no producer noticed'),
+    )
   })
 
 realTest('a remote broker that comes back with an older store gets again what it has forgotten', async t => {

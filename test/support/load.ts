@@ -10,8 +10,11 @@ import { silentLogger } from '../../proxy/logger.ts'
 import { realEnvironment } from '../../replay/index.ts'
 import { sumOf } from './gateway-lab.ts'
 import { GatewayProcess, until } from './gateway-process.ts'
+import { type RoundsOf, rounds } from './rounds.ts'
 
 export const environment = realEnvironment(silentLogger)
+/** Acked messages after which those of rounds are compared: a comparison has all of both clusters in memory. */
+const COMPARED_AFTER = 250_000
 /** Milliseconds in which what an outage left has to be gone. */
 const DRAIN_TIMEOUT = 120_000
 
@@ -71,6 +74,37 @@ export class Load {
       await load.caughtUp(name)
     }
     return load
+  }
+
+  /**
+   * Rounds under load. At their end, and when there are many messages, these are compared, and `after` is told of the load; the
+   * next load is one of another topic.
+   */
+  static async inRounds(
+    t: ExecutionContext,
+    name: RoundsOf,
+    options: LoadOptions,
+    inRound: (load: Load, round: number) => Promise<void>,
+    after: (load: Load) => void = () => {},
+  ): Promise<void> {
+    let load: Load | undefined
+    const compare = async () => {
+      await load?.whole()
+      if (load !== undefined) after(load)
+      await load?.end()
+      load = undefined
+    }
+    for (const round of rounds(t, name)) {
+      load ??= await Load.start(t, { ...options, topic: `${options.topic}-${round}` })
+      await inRound(load, round)
+      if (load.producer.acked.size > COMPARED_AFTER) await compare()
+    }
+    await compare()
+  }
+
+  async end(): Promise<void> {
+    this.producer.end()
+    await this.gateway.end()
   }
 
   async more(count: number, ms = 60_000): Promise<void> {

@@ -18,14 +18,13 @@ const table = {
   oneRemoteDown: [1, 10],
 } as const satisfies Record<string, readonly [ci: number, soak: number]>
 
+export type RoundsOf = keyof typeof table
+
 export const isSoak = process.env.SOAK === 'true'
 const minutes = Number(process.env.SOAK_MINUTES ?? Number.POSITIVE_INFINITY)
 
 /** Numbers of rounds from 1 on. Says in the test's log how many there were, and while they go on, in a soak run. */
-export function* rounds(
-  t: { title: string; log(...values: unknown[]): void },
-  name: keyof typeof table,
-): Generator<number> {
+export function* rounds(t: { title: string; log(...values: unknown[]): void }, name: RoundsOf): Generator<number> {
   const most = Number(process.env.ROUNDS ?? table[name][isSoak ? 1 : 0])
   const end = Date.now() + minutes * 60_000
   let said = Date.now()
