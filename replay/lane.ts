@@ -222,9 +222,8 @@ export class Lane {
 
   /** The next step chooses a queue anew. */
   #leave({ broker, queueId: remoteQueueId }: RemoteQueue, reason: string): void {
-    const { topic, queueId } = this
-    this.#context.environment.log.warn({ topic, queueId, broker, remoteQueueId, reason }, 'lane goes to another queue')
-    this.#context.remote.forgetRoute(topic)
+    this.#context.environment.log.warn({ ...this.#named, broker, remoteQueueId, reason }, 'lane goes to another queue')
+    this.#context.remote.forgetRoute(this.topic)
     this.tail.leave()
     this.#remoteQueue = undefined
     this.#remoteQueueDurable = false
@@ -393,7 +392,7 @@ export class Lane {
     }
     await deadLetters.add(this.topic, this.queueId, place, body, reason)
     environment.log.error(
-      { topic: this.topic, queueId: this.queueId, queueOffset: place.queueOffset, reason },
+      { ...this.#named, queueOffset: place.queueOffset, reason },
       'the remote will never take this message: it is a dead letter',
     )
     if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) this.tail.ends.gaveUp(place)
@@ -409,19 +408,22 @@ export class Lane {
   #lost(place: Foldable, cause: LostCause, hadBody: boolean): void {
     const { account, environment } = this.#context
     const { queueOffset } = place
-    environment.log.error(
-      { topic: this.topic, queueId: this.queueId, queueOffset, cause },
-      'message lost: the source no longer has it',
-    )
+    environment.log.error({ ...this.#named, queueOffset, cause }, 'message lost: the source no longer has it')
     account.lost(cause, hadBody)
     if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) this.tail.ends.gaveUp(place)
+  }
+
+  /** What it is called where it is told of. */
+  get #named(): { remote: string; topic: string; queueId: number } {
+    const { topic, queueId } = this
+    return { remote: this.#context.remote.label, topic, queueId }
   }
 
   #say(error: Error): void {
     const said = this.#trouble?.message === error.message
     this.#trouble = error
     if (said) return
-    const fields = { topic: this.topic, queueId: this.queueId, waiting: this.queue.count, reason: error.message }
+    const fields = { ...this.#named, waiting: this.queue.count, reason: error.message }
     if (error instanceof WaitError)
       this.#context.environment.log.warn({ ...fields, detail: error.detail }, 'lane waits')
     else if (error instanceof LinkError) this.#context.environment.log.warn(fields, 'lane waits')
@@ -432,9 +434,6 @@ export class Lane {
     this.#backoff.reset()
     if (this.#trouble === undefined) return
     this.#trouble = undefined
-    this.#context.environment.log.info(
-      { topic: this.topic, queueId: this.queueId, waiting: this.queue.count },
-      'lane goes on',
-    )
+    this.#context.environment.log.info({ ...this.#named, waiting: this.queue.count }, 'lane goes on')
   }
 }

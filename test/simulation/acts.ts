@@ -5,6 +5,8 @@ import type { Act, Side } from './step.ts'
 import type { World } from './world.ts'
 
 export function perform(world: World, act: Act): void {
+  // As it is in a history that is made smaller.
+  if ('side' in act && act.side === 'remote2' && world.remotes.length === 1) return
   switch (act.do) {
     case 'send':
       return void world.send(act)
@@ -36,7 +38,7 @@ export function perform(world: World, act: Act): void {
       const broker = world.broker(act.side, act.broker)
       const queues = broker.log.topics.get(world.topic(act.topic))?.length ?? 0
       if (!broker.isUp || queues === 0) return
-      world.hasStrangers ||= act.side === 'remote'
+      if (act.side !== 'source') world.remote(act.side).hasStrangers = true
       const properties = encodeProperties([['UNIQ_KEY', `STRANGER${world.history.length}`]])
       return broker.storeStranger(world.topic(act.topic), act.queueId % queues, Buffer.from('stranger'), properties)
     }
@@ -50,10 +52,17 @@ export function perform(world: World, act: Act): void {
       for (const host of hosts(world, act.side)) world.network.cut('gateway', host)
       return
     case 'name server away': {
-      const cluster = world[act.side]
+      const cluster = world.cluster(act.side)
       cluster.isUp = false
       world.network.ended(cluster, false)
       return void world.clock.after(act.forMs, () => cluster.serve())
+    }
+    case 'away': {
+      const cluster = world.cluster(act.side)
+      cluster.isUp = false
+      world.network.ended(cluster, false)
+      for (const broker of cluster.brokers.values()) broker.stop()
+      return
     }
     case 'kill':
       return world.gatewayDies(false, act.downMs)
@@ -83,12 +92,13 @@ function makeAnew(world: World, { side, broker, topic, queues }: Act & { do: 'to
   const name = world.topic(topic)
   // What stood in a queue that is no more is read by nobody; its lane goes elsewhere. And where others write, too, before a
   // lane's next message comes behind its last, it does not see that the queue began anew.
+  if (side === 'source') return void log.makeTopic(name, queues)
   const { sourceBrokers, topics } = world.setup
+  const { wentTo, hasStrangers, goneWithQueues } = world.remote(side)
   const fewest = Math.min(queues, log.topics.get(name)?.length ?? 0)
-  const isShared = sourceBrokers > 1 || topics[topic % topics.length]!.sourceQueues > fewest || world.hasStrangers
-  for (const [message, queueId] of world.wentTo)
-    if (side === 'remote' && message.topic === name && (queueId >= queues || isShared))
-      world.goneWithQueues.add(message.number)
+  const isShared = sourceBrokers > 1 || topics[topic % topics.length]!.sourceQueues > fewest || hasStrangers
+  for (const [message, queueId] of wentTo)
+    if (message.topic === name && (queueId >= queues || isShared)) goneWithQueues.add(message.number)
   log.makeTopic(name, queues)
 }
 
@@ -110,10 +120,10 @@ function move(
   const { records, end } = old.log
   const upTo = lacksRecords === 0 ? end : (records.at(-lacksRecords)?.commitLogOffset ?? end)
   const { name } = old.options
-  const lacks = world[side].move(name, upTo, oldGoesOn)
+  const lacks = world.cluster(side).move(name, upTo, oldGoesOn)
   if (lacks > 0 || oldGoesOn) world.did(`${side} lost its tail`)
   if (oldGoesOn) world.did(`${side} is another`)
-  const { address } = world[side].brokers.get(name)!
+  const { address } = world.cluster(side).brokers.get(name)!
   world.history.say(name, `moves to ${address}, lacking ${lacks} records${oldGoesOn ? '; the old one goes on' : ''}`)
   // It learns where the name stands then: it may have moved on.
   const learn = () => world.gateway.learn(name, world.source.brokers.get(name)!.address).catch(() => {})
@@ -122,7 +132,8 @@ function move(
 
 function hosts(world: World, side: Side | 'clients'): string[] {
   if (side === 'clients') return world.clients.map(({ name }) => name)
-  return [world[side].name, ...world[side].all.map(({ name }) => name)]
+  const cluster = world.cluster(side)
+  return [cluster.name, ...cluster.all.map(({ name }) => name)]
 }
 
 function partition(world: World, side: Side | 'clients', forMs: number): void {

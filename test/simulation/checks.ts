@@ -4,6 +4,7 @@
 import { decodeProperties, decodeStamp, findProperty, STAMP_PROPERTY } from '../../codec/index.ts'
 import type { CommitLog, LogRecord } from './commit-log.ts'
 import { type Message, placeText } from './ledger.ts'
+import type { Remote } from './remote.ts'
 import type { World } from './world.ts'
 
 /** From the ack to the sync of its place, beside what the disk takes: this is what a power cut may take. */
@@ -18,30 +19,42 @@ interface RemoteCopy {
 }
 
 export function judge(world: World): void {
-  const copies = copiesAtRemote(world)
-  const lost = saidLost(world)
-  const letters = deadLetters(world)
-  for (const message of world.ledger.messages) {
-    const there = copies.get(message.number) ?? []
-    judgeCount(world, message, there, lost, letters)
-    for (const { record } of there) judgeContent(world, message, record)
-  }
-  judgeOrder(world, copies)
-  judgeAccount(world, copies, lost)
+  for (const remote of world.remotes)
+    judgeRemote({ world, remote, problem: what => world.problem(`${what}${world.whichOf(remote)}`) })
 }
 
-function copiesAtRemote(world: World): Map<number, RemoteCopy[]> {
+/** One remote of a world. */
+interface Judged {
+  world: World
+  remote: Remote
+  problem(what: string): void
+}
+
+function judgeRemote(judged: Judged): void {
+  const copies = copiesAtRemote(judged)
+  const lost = saidLost(judged)
+  const letters = deadLetters(judged)
+  for (const message of judged.world.ledger.messages) {
+    const there = copies.get(message.number) ?? []
+    judgeCount(judged, message, there, lost, letters)
+    for (const { record } of there) judgeContent(judged, message, record)
+  }
+  judgeOrder(judged, copies)
+  judgeAccount(judged, copies, lost)
+}
+
+function copiesAtRemote({ world, remote, problem }: Judged): Map<number, RemoteCopy[]> {
   const copies = new Map<number, RemoteCopy[]>()
-  for (const { log, options } of world.remote.brokers.values())
+  for (const { log, options } of remote.cluster.brokers.values())
     for (const record of [...log.expired, ...inQueues(log)]) {
       const { topic, queueId, queueOffset } = record
       const message = world.ledger.of(record.body)
       if (message === undefined) {
         if (findProperty(record.properties, STAMP_PROPERTY) !== undefined)
-          world.problem(`INVENTED: ${topic} q${queueId}:${queueOffset} is a stranger's, with our stamp`)
+          problem(`INVENTED: ${topic} q${queueId}:${queueOffset} is a stranger's, with our stamp`)
         continue
       }
-      if (message.topic !== topic) world.problem(`m${message.number} is in ${topic}, not in ${message.topic}`)
+      if (message.topic !== topic) problem(`m${message.number} is in ${topic}, not in ${message.topic}`)
       const list = copies.get(message.number) ?? []
       list.push({ record, queue: `${options.name} ${topic} q${queueId}` })
       copies.set(message.number, list)
@@ -55,7 +68,7 @@ function inQueues({ topics }: CommitLog): LogRecord[] {
 }
 
 function judgeCount(
-  world: World,
+  { world, remote, problem }: Judged,
   message: Message,
   there: readonly RemoteCopy[],
   lost: ReadonlyMap<string, string>,
@@ -65,33 +78,28 @@ function judgeCount(
   const name = `m${number}`
   const where = there.map(({ record, queue }) => `${queue}:${record.queueOffset}`).join(', ')
   if (message.delayed) {
-    if (there.length > 0) world.problem(`${name} is delayed, and at the remote: ${where}`)
+    if (there.length > 0) problem(`${name} is delayed, and at the remote: ${where}`)
     return
   }
   if (there.length > told + unknown || there.length > atSource.length)
-    return world.problem(
+    return problem(
       `DUPLICATE: ${name} was stored ${atSource.length} times at the source and is ${there.length} times at the remote: ${where}`,
     )
   const losses = atSource.flatMap(copy => lost.get(placeText(message, copy)) ?? [])
   // A message that lost its offset to this one may be meant.
   const shared = atSource.some(copy => world.ledger.at(placeText(message, copy)) > 1)
   if (!shared && there.length + losses.length > told + unknown)
-    world.problem(`${name} counts as lost, and is at the remote: ${where}`)
-  if (there.length + losses.length >= told || world.goneWithQueues.has(number)) return
+    problem(`${name} counts as lost, and is at the remote: ${where}`)
+  if (there.length + losses.length >= told || remote.goneWithQueues.has(number)) return
   if (letters.has(number)) {
-    if (!isWithIllegal(world, message)) world.problem(`${name} is a dead letter, and nothing is wrong with it`)
+    if (!message.illegal) problem(`${name} is a dead letter, and nothing is wrong with it`)
     return
   }
   if (isExcused(world, message)) return
-  if (world.happened.has('damage')) return void world.missing.add(number)
-  world.problem(
+  if (world.happened.has('damage')) return void remote.missing.add(number)
+  problem(
     `MISSING: ${name} was told to be stored ${told} times (source: ${atSource.map(copy => placeText(message, copy)).join(', ')}) and is ${there.length} times at the remote`,
   )
-}
-
-/** What a remote may refuse together with an illegal one it takes alone: only the illegal one is a dead letter. */
-function isWithIllegal(_: World, message: Message): boolean {
-  return message.illegal
 }
 
 /** A power cut takes what was acked just before; a disk that fails, and says so, what was acked meanwhile. */
@@ -114,27 +122,25 @@ function isExcused(world: World, message: Message): boolean {
   )
 }
 
-function judgeContent(world: World, message: Message, record: LogRecord): void {
+function judgeContent({ world, problem }: Judged, message: Message, record: LogRecord): void {
   const name = `m${message.number}`
-  if (!record.body.equals(message.body)) world.problem(`ALTERED: the body of ${name}`)
-  if (record.flag !== message.flag) world.problem(`ALTERED: the flag of ${name} is ${record.flag}`)
+  if (!record.body.equals(message.body)) problem(`ALTERED: the body of ${name}`)
+  if (record.flag !== message.flag) problem(`ALTERED: the flag of ${name} is ${record.flag}`)
   const properties = decodeProperties(record.properties)
   const text = properties.get(STAMP_PROPERTY)
   for (const added of [STAMP_PROPERTY, 'MSG_REGION', 'TRACE_ON']) properties.delete(added)
   const wanted = decodeProperties(message.properties)
   if (!same([...properties], [...wanted]))
-    world.problem(`ALTERED: ${name} has ${[...properties]} and should have ${[...wanted]}`.slice(0, 300))
+    problem(`ALTERED: ${name} has ${[...properties]} and should have ${[...wanted]}`.slice(0, 300))
   if (findProperty(message.properties, 'long') !== undefined) return
   const stamp = text === undefined ? undefined : decodeStamp(text)
-  if (stamp === undefined) return world.problem(`${name} has no stamp`)
-  if (!message.born.includes(stamp.bornTimestamp)) world.problem(`ALTERED: ${name} was born at ${stamp.bornTimestamp}`)
+  if (stamp === undefined) return problem(`${name} has no stamp`)
+  if (!message.born.includes(stamp.bornTimestamp)) problem(`ALTERED: ${name} was born at ${stamp.bornTimestamp}`)
   if (!message.atSource.some(({ queueId, offset }) => queueId === stamp.queueId && offset === stamp.queueOffset))
-    world.problem(
-      `ALTERED: ${name} is stamped q${stamp.queueId}:${stamp.queueOffset}, and was never there at the source`,
-    )
+    problem(`ALTERED: ${name} is stamped q${stamp.queueId}:${stamp.queueOffset}, and was never there at the source`)
   const { bornTimestampTolerance } = world.setup
   if (!message.born.some(born => Math.abs(born - record.bornTimestamp) <= bornTimestampTolerance))
-    world.problem(`ALTERED: ${name} was born at ${message.born}, and at the remote at ${record.bornTimestamp}`)
+    problem(`ALTERED: ${name} was born at ${message.born}, and at the remote at ${record.bornTimestamp}`)
 }
 
 function same(one: unknown, other: unknown): boolean {
@@ -142,7 +148,7 @@ function same(one: unknown, other: unknown): boolean {
 }
 
 /** The messages of one source queue are in one remote queue, in its order, but for those that are counted as reordered. */
-function judgeOrder(world: World, copies: ReadonlyMap<number, readonly RemoteCopy[]>): void {
+function judgeOrder({ world, remote, problem }: Judged, copies: ReadonlyMap<number, readonly RemoteCopy[]>): void {
   const queues = new Map<string, { arrived: number; stored: number; number: number; queue: string }[]>()
   for (const message of world.ledger.messages) {
     const there = copies.get(message.number)
@@ -160,19 +166,17 @@ function judgeOrder(world: World, copies: ReadonlyMap<number, readonly RemoteCop
   const examples: string[] = []
   for (const [key, list] of queues) {
     const places = new Set(list.map(({ queue }) => queue))
-    if (places.size > 1) world.problem(`the messages of ${key} are in several remote queues: ${[...places].join(', ')}`)
+    if (places.size > 1) problem(`the messages of ${key} are in several remote queues: ${[...places].join(', ')}`)
     list.sort((one, other) => one.arrived - other.arrived)
     const out = list.length - longestRise(list.map(({ stored }) => stored))
     moved += out
     if (out > 0) examples.push(`${key}: ${list.map(({ number }) => `m${number}`).join(' ')}`)
   }
-  const isShifted = ['remote lost its tail', 'source is another'].some(cause => world.happened.has(cause))
-  if (world.reordered > 0 && world.givenUp === 0 && !isShifted)
-    world.problem(`ORDER: ${world.reordered} messages are counted as reordered, and no send was given up`)
-  if (moved > world.reordered)
-    world.problem(
-      `ORDER: ${moved} messages are out of order, ${world.reordered} are counted so: ${examples.join('; ')}`,
-    )
+  const isShifted = [`${remote.side} lost its tail`, 'source is another'].some(cause => world.happened.has(cause))
+  if (remote.reordered > 0 && world.givenUp === 0 && !isShifted)
+    problem(`ORDER: ${remote.reordered} messages are counted as reordered, and no send was given up`)
+  if (moved > remote.reordered)
+    problem(`ORDER: ${moved} messages are out of order, ${remote.reordered} are counted so: ${examples.join('; ')}`)
 }
 
 function isGoneAtSource(world: World, { broker, number, atSource }: Message): boolean {
@@ -193,39 +197,43 @@ function longestRise(numbers: readonly number[]): number {
 }
 
 function judgeAccount(
-  world: World,
+  { world, remote, problem }: Judged,
   copies: ReadonlyMap<number, readonly RemoteCopy[]>,
   said: ReadonlyMap<string, string>,
 ): void {
+  // Those of another remote are no cause for this one.
+  const hasHappened = (cause: string) =>
+    world.happened.has(cause === 'remote' ? `${remote.side} lost its tail` : (happenedFor[cause] ?? ''))
   let there = 0
   for (const list of copies.values()) there += list.length
   let replicated = 0
-  for (const { totals } of world.gateway.accounts) {
+  for (const { totals } of world.gateway.accountsOf(remote.label)) {
     const { lost } = totals
     replicated += totals.replicated
     for (const [cause, count] of Object.entries(lost))
       if (
         count > 0 &&
-        !world.happened.has(happenedFor[cause] ?? '') &&
+        !hasHappened(cause) &&
         !(cause === 'journal' && (mayLackPlaces(world) || count <= world.unsaved.size))
       )
-        world.problem(`${count} messages count as lost, cause ${cause}, and that did not happen`)
+        problem(`${count} messages count as lost, cause ${cause}, and that did not happen`)
   }
-  const damaged = world.gateway.accounts.reduce((sum, { totals }) => sum + (totals.lost.journal ?? 0), 0)
-  if (world.missing.size > damaged)
-    world.problem(
-      `MISSING: ${[...world.missing].map(number => `m${number}`).join(', ')}; ${damaged} count as lost, cause journal`,
+  const damaged = world.gateway
+    .accountsOf(remote.label)
+    .reduce((sum, { totals }) => sum + (totals.lost.journal ?? 0), 0)
+  if (remote.missing.size > damaged)
+    problem(
+      `MISSING: ${[...remote.missing].map(number => `m${number}`).join(', ')}; ${damaged} count as lost, cause journal`,
     )
-  for (const [place, cause] of said)
-    if (!world.happened.has(happenedFor[cause] ?? '')) world.problem(`${place} is said to be lost, cause ${cause}`)
+  for (const [place, cause] of said) if (!hasHappened(cause)) problem(`${place} is said to be lost, cause ${cause}`)
   if (world.happened.has('power cut') || world.happened.has('disk')) return
   // Those it may have found to be gone, or not.
   let gone = 0
-  for (const number of world.goneWithQueues) if (!copies.has(number)) gone++
+  for (const number of remote.goneWithQueues) if (!copies.has(number)) gone++
   // What its journal lacks may be there as well.
   const unknown = Math.min(damaged, mayLackPlaces(world) ? damaged : world.unsaved.size)
   if (replicated < there - unknown || replicated > there + gone)
-    world.problem(`${replicated} messages count as replicated, and ${there} are at the remote`)
+    problem(`${replicated} messages count as replicated, and ${there} are at the remote`)
 }
 
 /** Whether places may be missing from the journal that were written. */
@@ -237,29 +245,32 @@ const happenedFor: Record<string, string> = {
   expired: 'source expired',
   source: 'source lost its tail',
   journal: 'power cut',
-  remote: 'remote lost its tail',
   full: 'source refuses reading',
 }
 
-export /** Places that the gateway said were lost, with the cause. */
-function saidLost(world: World): Map<string, string> {
+/** Places that the gateway said were lost, with the cause: for this remote, or for all. */
+function saidLost({ world, remote }: Judged): Map<string, string> {
   const lost = new Map<string, string>()
   for (const log of world.logs)
-    for (const { fields } of log.said('message lost'))
+    for (const { fields } of log.said('message lost')) {
+      if (fields.remote !== undefined && fields.remote !== remote.label) continue
       lost.set(`${fields.topic} q${fields.queueId}:${fields.queueOffset}`, String(fields.cause))
+    }
   return lost
 }
 
-function deadLetters(world: World): Set<number> {
+function deadLetters({ world, remote }: Judged): Set<number> {
   const letters = new Set<number>()
   const { disk } = world.gateway
   // A line that was torn is written again elsewhere.
-  for (const path of disk.find(/^dead-letters-/))
+  for (const path of disk.find(/^dead-letters-/)) {
+    if (!path.includes(`/remotes/${remote.label}/`)) continue
     for (const line of disk.bytes(path).toString('latin1').split('\n')) {
       if (!line.startsWith('{') || !line.endsWith('}')) continue
       const { payload } = JSON.parse(line) as { payload: string }
       const message = world.ledger.of(Buffer.from(payload, 'base64'))
       if (message !== undefined) letters.add(message.number)
     }
+  }
   return letters
 }

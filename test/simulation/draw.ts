@@ -7,6 +7,9 @@ import { stream } from './random-streams.ts'
 import type { Act, Schedule, Setup, Step } from './step.ts'
 
 const FAULTS_MOST = 8
+/** Of all histories so many have two remotes; of these so many have one that is away. */
+const TWO_REMOTES = 0.3
+const AWAY = 0.4
 
 export function drawSchedule(seed: number, faults: ReadonlySet<FaultName>): Schedule {
   const random = stream(seed, 'schedule')
@@ -23,7 +26,17 @@ export function drawSchedule(seed: number, faults: ReadonlySet<FaultName>): Sche
     const step = { at: mix.integer(0, length), fault, ...kind.draw(stream(seed, `${fault} ${count}`), setup) }
     if (names.includes(fault)) steps.push(step)
   }
+  if (setup.remotes === 2) aim(stream(seed, 'aim'), steps)
   return { setup, steps: steps.sort((one, other) => one.at - other.at) }
+}
+
+/** What is drawn for the remote befalls one of the two; or one is away all the time, and all befalls the other. */
+function aim(random: Random, steps: Step[]): void {
+  if (random.chance(AWAY)) return void steps.push({ at: 0, do: 'away', side: 'remote2' })
+  for (const step of steps) {
+    if ('side' in step && step.side === 'remote' && random.chance(0.5)) step.side = 'remote2'
+    if (step.do === 'power cut' && step.with.includes('remote')) step.with.push('remote2')
+  }
 }
 
 function weighted(kinds: readonly [FaultName, FaultKind][], at: number): [FaultName, FaultKind] {
@@ -40,6 +53,8 @@ function drawSetup(seed: number, random: Random): Setup {
     seed,
     clients: random.integer(1, 4),
     sourceBrokers: random.pick([1, 1, 2]),
+    // A stream of its own: the others stay what they are.
+    remotes: stream(seed, 'remotes').chance(TWO_REMOTES) ? 2 : 1,
     remoteBrokers: random.pick([1, 1, 2]),
     topics: Array.from({ length: random.integer(1, 2) }, () => ({
       sourceQueues: random.integer(1, 3),

@@ -41,6 +41,13 @@ export interface GatewayOptions {
   unsaved(place: string): void
 }
 
+/** What a process counted of messages, by its account, when it came up. */
+export interface AtStart {
+  acked: number
+  skipped: number
+  reordered: number
+}
+
 export type DiskFault =
   /** These operations fail, each with this probability. */
   { operations: DiskOperation[]; probability: number; torn: boolean; code: 'EIO' | 'ENOSPC' }
@@ -60,10 +67,6 @@ export class GatewayProcess implements Host {
   alive = true
   /** Whether it was given anything to do since it was looked at. */
   touched = false
-  /** What it counted of messages, by its account, when it came up. */
-  ackedAtStart = 0
-  skippedAtStart = 0
-  reorderedAtStart = 0
   /** Disk operations until it dies; undefined: it does not. */
   diesAtOperation: number | undefined
   /** Of these only. */
@@ -83,6 +86,7 @@ export class GatewayProcess implements Host {
   readonly #ordinals = new Map<string, number>()
   readonly #addresses = new Set<string>()
   readonly #counted = new Set<SourceBroker>()
+  readonly #atStart = new Map<string, AtStart>()
   #soon: (() => void)[] = []
   #waiting: (() => void)[] = []
   #blockedUntil = 0
@@ -93,7 +97,8 @@ export class GatewayProcess implements Host {
     chance: Random,
     disk: FakeDisk,
     source: ModelCluster,
-    remote: ModelCluster,
+    /** By label. */
+    remotes: ReadonlyMap<string, ModelCluster>,
     options: GatewayOptions,
   ) {
     this.#network = network
@@ -102,6 +107,7 @@ export class GatewayProcess implements Host {
     this.#source = source
     this.#options = options
     this.disk = disk
+    for (const label of remotes.keys()) this.#atStart.set(label, { acked: 0, skipped: 0, reordered: 0 })
     disk.fault = (operation, path) => this.#diskOperation(operation, path)
     disk.step = (operation, path) => this.#diskStep(operation, path)
     this.environment = {
@@ -121,7 +127,7 @@ export class GatewayProcess implements Host {
     this.replay = new Replay(this.environment, {
       dataDir: '/data',
       source: [source.nameServer],
-      remotes: new Map([['default', [remote.nameServer]]]),
+      remotes: new Map([...remotes].map(([label, { nameServer }]) => [label, [nameServer]])),
       group: 'tee',
       bodyMemory,
       bornTimestampTolerance,
@@ -147,14 +153,22 @@ export class GatewayProcess implements Host {
     return [...this.replay.brokers.values()]
   }
 
-  /** All that the simulator asks of accounts goes through here. */
-  get accounts(): Account[] {
-    return this.brokers.map(({ feeds }) => feeds[0]!.account)
+  /** Of each broker of the source, the account of what one remote has. */
+  accountsOf(label: string): Account[] {
+    return this.brokers.flatMap(({ feeds }) =>
+      feeds.filter(({ remote }) => remote.label === label).map(feed => feed.account),
+    )
   }
 
-  /** Messages that are acked and not done. */
+  /** What it counted for a remote when it came up. */
+  atStart(label: string): AtStart {
+    return this.#atStart.get(label)!
+  }
+
+  /** Messages that are acked and not done, for all remotes. */
   get waiting(): number {
-    return this.accounts.reduce((sum, { queued, inGap }) => sum + queued + inGap, 0)
+    const accounts = this.brokers.flatMap(({ feeds }) => feeds.map(({ account }) => account))
+    return accounts.reduce((sum, { queued, inGap }) => sum + queued + inGap, 0)
   }
 
   /** Whether what is done was looked after since the remote was last settled. */
@@ -326,11 +340,13 @@ export class GatewayProcess implements Host {
 
   #count(broker: SourceBroker): void {
     this.#counted.add(broker)
-    const { account } = broker.feeds[0]!
-    const skipped = Object.values(account.totals.skipped).reduce((sum, count) => sum + count, 0)
-    this.skippedAtStart += skipped
-    this.ackedAtStart += account.acked - skipped
-    this.reorderedAtStart += account.totals.reordered
+    for (const { account, remote } of broker.feeds) {
+      const skipped = Object.values(account.totals.skipped).reduce((sum, count) => sum + count, 0)
+      const atStart = this.atStart(remote.label)
+      atStart.skipped += skipped
+      atStart.acked += account.acked - skipped
+      atStart.reordered += account.totals.reordered
+    }
     const { acked, forwarded } = broker
     broker.forwarded = (send, connection) => {
       const { givenUp } = send

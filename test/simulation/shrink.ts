@@ -45,6 +45,7 @@ const simplerWorlds: Partial<Setup>[] = [
   { topics: [{ sourceQueues: 1, remoteQueues: 1 }] },
   { clients: 1 },
   { sourceBrokers: 1 },
+  { remotes: 1 },
   { remoteBrokers: 1 },
   { cutsChunks: false },
   { highWater: 1_000_000 },

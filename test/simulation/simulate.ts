@@ -36,7 +36,7 @@ export async function finish(world: World): Promise<void> {
   world.endFaults()
   if (!(await world.until(world.now + STUCK, () => world.isServing && clients.every(({ waiting }) => waiting === 0))))
     return world.problem('STUCK: the gateway does not serve, or clients wait')
-  if (world.happened.has('remote is another')) {
+  if (world.remotes.some(({ side }) => world.happened.has(`${side} is another`))) {
     // That is seen at the next send, with the next route.
     await world.pass(ROUTE_AGE)
     world.sendOnceMore()
@@ -59,7 +59,7 @@ export async function finish(world: World): Promise<void> {
 
 function stuck(world: World): void {
   const troubles = world.gateway.brokers.flatMap(broker =>
-    broker.feeds[0]!.troubles.map(({ topic, queueId, reason }) => `${topic} q${queueId}: ${reason}`),
+    broker.feeds.flatMap(feed => feed.troubles).map(({ topic, queueId, reason }) => `${topic} q${queueId}: ${reason}`),
   )
   world.problem(`STUCK: messages wait though all faults have ended; ${troubles.join('; ') || 'no lane says why'}`)
 }
@@ -94,8 +94,9 @@ async function stop(world: World): Promise<void> {
 /** The next process has nothing to do, and counts the same. */
 async function startAgain(world: World): Promise<void> {
   const records = () =>
-    [...world.remote.brokers.values()].flatMap(({ log }) => log.records).filter(({ topic }) => topic !== MARKER_TOPIC)
-      .length
+    world.remotes
+      .flatMap(({ cluster }) => [...cluster.brokers.values()].flatMap(({ log }) => log.records))
+      .filter(({ topic }) => topic !== MARKER_TOPIC).length
   const before = records()
   world.gatewayEnds()
   world.startGateway()

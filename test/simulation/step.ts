@@ -4,7 +4,9 @@ import type { JournalSettings } from '../../replay/source-broker.ts'
 import type { DiskOperation } from '../support/fake-disk.ts'
 import type { SendFault } from './broker.ts'
 
-export type Side = 'source' | 'remote'
+/** `remote2`: of a history with two. */
+export type RemoteSide = 'remote' | 'remote2'
+export type Side = 'source' | RemoteSide
 
 export type Act =
   | {
@@ -30,6 +32,8 @@ export type Act =
   | { do: 'partition'; side: Side | 'clients'; forMs: number }
   | { do: 'cut'; side: Side | 'clients' }
   | { do: 'name server away'; side: Side; forMs: number }
+  /** Nothing of it is there until all faults end. */
+  | { do: 'away'; side: Side }
   | { do: 'kill'; downMs: number }
   | { do: 'power cut'; downMs: number; with: Side[] }
   | { do: 'die at disk operation'; operations: number; downMs: number; powerCut: boolean; only?: DiskOperation }
@@ -55,6 +59,8 @@ export interface Setup {
   seed: number
   clients: number
   sourceBrokers: number
+  remotes: 1 | 2
+  /** Of each remote. */
   remoteBrokers: number
   topics: { sourceQueues: number; remoteQueues: number }[]
   latency: number

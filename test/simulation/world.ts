@@ -1,4 +1,4 @@
-// The world of one history: clients, a gateway, two clusters, one clock. Time passes from event to event; what the gateway is
+// The world of one history: clients, a gateway, a source, one or two remotes, one clock. Time passes from event to event; what the gateway is
 // given is done to its end before the next event, as a turn of its loop, but for what its turn leaves for later.
 //
 // One seed, one history: every part draws its chance from a stream of its own, and nothing here waits for real time.
@@ -16,7 +16,8 @@ import { History } from './history.ts'
 import { isIllegal, Ledger, type Message } from './ledger.ts'
 import { Network } from './network.ts'
 import { stream } from './random-streams.ts'
-import type { Act, Setup, Side, Step } from './step.ts'
+import { type Counts, Remote } from './remote.ts'
+import type { Act, RemoteSide, Setup, Side, Step } from './step.ts'
 
 export const START = 1_750_000_000_000
 const PORT = 10_911
@@ -24,43 +25,23 @@ const BLOCK_FILE_HEADER = 64
 /** Bytes that the head of a lane may have read back though there is no room: one answer of a broker, and what came in one chunk with it. */
 const READ_BACK_MOST = 400_000
 
-interface Counts {
-  acked: number
-  skipped: number
-  begun: number
-}
-
 export class World {
   readonly clock = new FakeClock(START)
   readonly history: History
   readonly ledger = new Ledger()
   readonly network: Network
   readonly source: ModelCluster
-  readonly remote: ModelCluster
+  readonly remotes: Remote[]
   readonly clients: ModelClient[] = []
   readonly setup: Setup
   /** Kinds of causes that did happen, by when; milliseconds. */
   readonly happened = new Map<string, number[]>()
   gateway!: GatewayProcess
   disk = new FakeDisk()
-  /** Messages and skips that all processes of the gateway have counted, and places that they have begun to write. */
-  acked = 0
-  skipped = 0
-  begun = 0
-  /** Counted as reordered by all processes together. */
-  reordered = 0
   /** Sends that were waited for no longer. */
   givenUp = 0
   /** Places that were acked while the disk failed, as it was said: they are in memory only. */
   readonly unsaved = new Set<string>()
-  /** The queue of the remote that has, or had, a message. */
-  readonly wentTo = new Map<Message, number>()
-  /** Whether others write to the remote. */
-  hasStrangers = false
-  /** Messages that are not at the remote, where blocks were damaged: as many count as lost. */
-  readonly missing = new Set<number>()
-  /** Messages that stood in queues of the remote that are no more. */
-  readonly goneWithQueues = new Set<number>()
   readonly logs: FakeLog[] = []
   deaths = 0
   readonly #chance: Random
@@ -75,7 +56,8 @@ export class World {
     this.#chance = stream(seed, 'world')
     this.network = new Network(this.clock, { latency, cutsChunks, highWater, lateBytes }, stream(seed, 'network'))
     this.source = this.#cluster('source', 'paris', setup.sourceBrokers)
-    this.remote = this.#cluster('remote', 'rome', setup.remoteBrokers)
+    this.remotes = [this.#remote('remote', 'rome')]
+    if (setup.remotes === 2) this.remotes.push(this.#remote('remote2', 'oslo'))
     const brokers = [...this.source.brokers.keys()]
     for (let i = 0; i < setup.clients; i++) {
       const broker = brokers[i % brokers.length]!
@@ -103,8 +85,25 @@ export class World {
   }
 
   broker(side: Side, index: number): ModelBroker {
-    const brokers = [...this[side].brokers.values()]
+    const brokers = [...this.cluster(side).brokers.values()]
     return brokers[index % brokers.length]!
+  }
+
+  cluster(side: Side): ModelCluster {
+    return side === 'source' ? this.source : this.remote(side).cluster
+  }
+
+  remote(side: RemoteSide): Remote {
+    return this.remotes.find(remote => remote.side === side)!
+  }
+
+  get clusters(): ModelCluster[] {
+    return [this.source, ...this.remotes.map(({ cluster }) => cluster)]
+  }
+
+  /** Which of several remotes it is, for what is said of it. */
+  whichOf({ label }: Remote): string {
+    return this.remotes.length === 1 ? '' : ` (${label})`
   }
 
   /** Lets time pass until then, milliseconds from the start, or until it is so; false where time ended it. */
@@ -141,7 +140,7 @@ export class World {
       stream(seed, `gateway ${this.history.length}`),
       this.disk,
       this.source,
-      this.remote,
+      new Map(this.remotes.map(({ label, cluster }) => [label, cluster])),
       {
         bodyMemory,
         bornTimestampTolerance,
@@ -151,7 +150,7 @@ export class World {
         pendingBytesMax: 100_000,
         say: this.history.say,
         counted: (kind, count) => {
-          this[kind] += count
+          for (const remote of this.remotes) remote[kind] += count
         },
         givenUp: () => {
           this.givenUp++
@@ -164,13 +163,13 @@ export class World {
     this.logs.push(gateway.log)
     this.#comesBackAt = undefined
     this.#isServing = false
-    const { acked, skipped, begun } = this
+    const before = this.remotes.map(({ acked, skipped, begun }) => ({ acked, skipped, begun }))
     this.history.say('gateway', 'starts')
     gateway.start().then(
       () => {
         if (!gateway.alive) return
         this.#isServing = true
-        this.#compareWithBefore({ acked, skipped, begun })
+        for (const [index, remote] of this.remotes.entries()) this.#compareWithBefore(remote, before[index]!)
         this.history.say('gateway', `serves; ${this.#accountText()}`)
       },
       error => {
@@ -183,21 +182,21 @@ export class World {
   }
 
   /** What was written before must be counted after, but for what a power cut or a broken disk took. */
-  #compareWithBefore(before: Counts): void {
-    const { ackedAtStart, skippedAtStart } = this.gateway
+  #compareWithBefore(remote: Remote, before: Counts): void {
+    const { acked, skipped } = this.gateway.atStart(remote.label)
     const excused = this.happened.has('power cut') || this.happened.has('disk')
     // What is missing in between may have been a skip.
-    const all = ackedAtStart + skippedAtStart
+    const all = acked + skipped
     const written = before.acked + before.skipped
     // Those that were in memory only, while the disk stalled and it was said, are gone.
     if (all > before.begun || (all < written - this.unsaved.size && !excused))
       this.problem(
-        `after the start ${all} messages count as acked or skipped; ${written} places had been written, and ${before.begun} begun`,
+        `after the start ${all} messages count as acked or skipped; ${written} places had been written, and ${before.begun} begun${this.whichOf(remote)}`,
       )
     // Its listeners do not wait for each other: some of it is of this process.
-    this.acked += ackedAtStart - before.acked
-    this.begun += all - before.begun
-    this.skipped += skippedAtStart - before.skipped
+    remote.acked += acked - before.acked
+    remote.begun += all - before.begun
+    remote.skipped += skipped - before.skipped
   }
 
   did(cause: string): void {
@@ -216,7 +215,7 @@ export class World {
     if (powerCut) this.did('power cut')
     this.disk = this.disk.afterCrash(powerCut, this.setup.harshPowerCut ? undefined : this.#chance)
     for (const side of also)
-      for (const broker of this[side].brokers.values()) {
+      for (const broker of this.cluster(side).brokers.values()) {
         const lost = broker.stop(broker.log.flushed)
         this.history.say(broker.name, `power cut: ${lost} records lost`)
         if (lost > 0) this.did(`${side} lost its tail`)
@@ -252,9 +251,9 @@ export class World {
   endFaults(): void {
     this.history.say('schedule', 'all faults end')
     this.network.heal()
-    for (const side of ['source', 'remote'] as const) {
-      if (!this[side].isUp) this[side].serve()
-      for (const broker of this[side].all) {
+    for (const cluster of this.clusters) {
+      if (!cluster.isUp) cluster.serve()
+      for (const broker of cluster.all) {
         broker.armed = []
         broker.goOn()
         broker.refuses.clear()
@@ -290,16 +289,19 @@ export class World {
 
   startBroker(broker: ModelBroker): void {
     // One whose name has moved stays away.
-    if (broker.isUp || !(this.source.all.includes(broker) || this.remote.all.includes(broker))) return
+    if (broker.isUp || !this.clusters.some(({ all }) => all.includes(broker))) return
     this.history.say(broker.name, 'starts')
     broker.start()
   }
 
   noteReordered(): void {
     // The slot may be older than what the process counted: each adds what it saw itself.
-    this.reordered -= this.gateway.reorderedAtStart
-    for (const { totals } of this.gateway.accounts) this.reordered += totals.reordered
-    this.gateway.reorderedAtStart = 0
+    for (const remote of this.remotes) {
+      const atStart = this.gateway.atStart(remote.label)
+      remote.reordered -= atStart.reordered
+      for (const { totals } of this.gateway.accountsOf(remote.label)) remote.reordered += totals.reordered
+      atStart.reordered = 0
+    }
   }
 
   /** One turn of the gateway's loop. */
@@ -316,31 +318,42 @@ export class World {
     }
     this.#postponed = false
     while (gateway.runSoon()) await drained()
-    if (gateway.alive && this.#isServing && this.#problems.length === 0) this.#checkSum()
+    if (!gateway.alive || !this.#isServing || this.#problems.length > 0) return
+    for (const remote of this.remotes) this.#checkSum(remote)
+    this.#checkMemory()
   }
 
-  #checkSum(): void {
+  #checkSum(remote: Remote): void {
     let acked = 0
-    for (const account of this.gateway.accounts) {
+    for (const account of this.gateway.accountsOf(remote.label)) {
       const { totals, queued, inGap } = account
       acked += account.acked
       if (queued < 0 || inGap < 0 || totals.replicated < 0)
-        return this.problem(`below zero: queued ${queued}, in gap ${inGap}, replicated ${totals.replicated}`)
+        return this.problem(
+          `below zero: queued ${queued}, in gap ${inGap}, replicated ${totals.replicated}${this.whichOf(remote)}`,
+        )
     }
+    if (acked !== remote.acked + remote.skipped)
+      this.problem(
+        `the sum is ${acked}, and ${remote.acked} acked and ${remote.skipped} skipped were counted${this.whichOf(remote)}`,
+      )
+  }
+
+  #checkMemory(): void {
     const { used, limit } = this.gateway.replay.memory
-    const lanes = this.setup.sourceBrokers * this.setup.topics.reduce((sum, { sourceQueues }) => sum + sourceQueues, 0)
-    if (used > limit + lanes * READ_BACK_MOST) return this.problem(`${used} bytes of bodies are kept, of ${limit}`)
-    if (acked !== this.acked + this.skipped)
-      this.problem(`the sum is ${acked}, and ${this.acked} acked and ${this.skipped} skipped were counted`)
+    const { sourceBrokers, topics, remotes } = this.setup
+    const lanes = remotes * sourceBrokers * topics.reduce((sum, { sourceQueues }) => sum + sourceQueues, 0)
+    if (used > limit + lanes * READ_BACK_MOST) this.problem(`${used} bytes of bodies are kept, of ${limit}`)
   }
 
   #accountText(): string {
     return this.gateway.brokers
-      .map(({ options, feeds }) => {
-        const { totals, queued, inGap } = feeds[0]!.account
-        const { replicated, deadLettered, lost } = totals
-        return `${options.name}: ${replicated} replicated, ${queued} queued, ${inGap} in gap, ${deadLettered} dead letters, lost ${JSON.stringify(lost)}`
-      })
+      .flatMap(({ options, feeds }) =>
+        feeds.map(({ account: { totals, queued, inGap } }, index) => {
+          const { replicated, deadLettered, lost } = totals
+          return `${options.name}${this.whichOf(this.remotes[index]!)}: ${replicated} replicated, ${queued} queued, ${inGap} in gap, ${deadLettered} dead letters, lost ${JSON.stringify(lost)}`
+        }),
+      )
       .join('; ')
   }
 
@@ -395,6 +408,10 @@ export class World {
     })
   }
 
+  #remote(side: RemoteSide, name: string): Remote {
+    return new Remote(side, this.#cluster(side, name, this.setup.remoteBrokers))
+  }
+
   #cluster(side: Side, name: string, brokers: number): ModelCluster {
     const { setup, history, ledger } = this
     const cluster = new ModelCluster(name, this.network, stream(setup.seed, name))
@@ -408,17 +425,18 @@ export class World {
         flushMost: setup.flushMost,
         addsProperties: setup.addsProperties,
         batchKeyBehind: setup.batchKeyBehind && side === 'source',
-        isIllegal: body => side === 'remote' && isIllegal(body),
+        isIllegal: body => side !== 'source' && isIllegal(body),
         stored: ({ name, options }, records) => {
           if (side === 'source') return ledger.storedAtSource(name, records)
+          const remote = this.remote(side)
           const { topics } = cluster.brokers.get(options.name)!.log
           for (const { body, topic, queueId } of records) {
             const message = ledger.of(body)
             if (message === undefined) continue
-            this.wentTo.set(message, queueId)
+            remote.wentTo.set(message, queueId)
             // A former master took it, to a queue that its successor has not.
             if (queueId >= (topics.get(topic)?.length ?? Number.POSITIVE_INFINITY))
-              this.goneWithQueues.add(message.number)
+              remote.goneWithQueues.add(message.number)
           }
         },
         say: history.say,

@@ -25,6 +25,7 @@ const calm: Setup = {
   seed: 1,
   clients: 3,
   sourceBrokers: 1,
+  remotes: 1,
   remoteBrokers: 1,
   topics: [{ sourceQueues: 1, remoteQueues: 1 }],
   latency: 0.3,

@@ -1,0 +1,38 @@
+// One remote of a history: its cluster, what the gateway's processes have counted for it, and what is known of what it had.
+
+import type { ModelCluster } from './cluster.ts'
+import type { Message } from './ledger.ts'
+import type { RemoteSide } from './step.ts'
+
+/** Messages that were acked, or skipped, and places that were begun to be written. */
+export interface Counts {
+  acked: number
+  skipped: number
+  begun: number
+}
+
+export class Remote implements Counts {
+  readonly side: RemoteSide
+  /** As the gateway's configuration has it. */
+  readonly label: string
+  readonly cluster: ModelCluster
+  /** What all processes of the gateway have counted together. */
+  acked = 0
+  skipped = 0
+  begun = 0
+  reordered = 0
+  /** The queue that has, or had, a message. */
+  readonly wentTo = new Map<Message, number>()
+  /** Whether others write to it. */
+  hasStrangers = false
+  /** Messages that are not there, where blocks were damaged: as many count as lost. */
+  readonly missing = new Set<number>()
+  /** Messages that stood in queues that are no more. */
+  readonly goneWithQueues = new Set<number>()
+
+  constructor(side: RemoteSide, cluster: ModelCluster) {
+    this.side = side
+    this.label = side === 'remote' ? 'default' : 'second'
+    this.cluster = cluster
+  }
+}
