@@ -5,7 +5,7 @@
 
 import type { BlockPlaces } from './block.ts'
 import { type Body, type BodyMemory, payloadLength } from './body.ts'
-import { Page } from './page.ts'
+import { type BlockLocation, Page } from './page.ts'
 import { eraOf, type Place } from './place.ts'
 import type { Reader } from './reader.ts'
 
@@ -94,10 +94,18 @@ export class Backlog {
 
   /** A reader has done this one. Its body goes when all have. */
   done(page: Page, at: number): void {
-    if (this.readers.length > 1) for (const reader of this.#readersOf(page)) if (!reader.hasDone(page, at)) return
+    const isDone = this.readers.length === 1 || this.#readersOf(page).every(reader => reader.hasDone(page, at))
+    if (!isDone && !this.#isInTheWay(page, at)) return
     const body = page.takeBody(at)
     if (body !== undefined) this.memory.letGo(body)
+    if (!isDone) return this.becomesGap(page, at)
     if (!page.folded && page.owner === undefined) this.#events.done(page.sequence(at))
+  }
+
+  /** Read back for the head of one reader: while memory is full it is not kept for another that is not there. */
+  #isInTheWay(page: Page, at: number): boolean {
+    if (!this.memory.isFull || !page.isReadBack(at)) return false
+    return this.#readersOf(page).every(({ headIndex }) => headIndex !== page.firstIndex + at)
   }
 
   /** A reader has passed this page. */
@@ -109,7 +117,18 @@ export class Backlog {
   fill(page: Page, at: number, body: Body): void {
     const had = page.hasBody(at)
     page.setBody(at, body)
-    if (!had) for (const reader of this.#readersOf(page)) if (!reader.hasDone(page, at)) reader.account.moved('queued')
+    if (!had) this.#isNoGap(page, at)
+  }
+
+  /** Its block has been written, with the bodies of these. */
+  wasStored(page: Page, block: BlockLocation, withBody: readonly boolean[]): void {
+    // Some may have been let go of meanwhile.
+    for (let at = 0; at < page.count; at++) if (withBody[at] && !page.hasBody(at)) this.#isNoGap(page, at)
+    page.wasStored(block, withBody)
+  }
+
+  #isNoGap(page: Page, at: number): void {
+    for (const reader of this.#readersOf(page)) if (!reader.hasDone(page, at)) reader.account.moved('queued')
   }
 
   /** Its body is given up: the message is a gap. */

@@ -19,12 +19,15 @@ const FIRST_ROOM = 8
 /** Sequence, queue offset, commit-log offset, born timestamp, time of the ack. */
 const NUMBERS = 5
 
+const IN_BLOCK = 1
+const READ_BACK = 2
+
 interface Columns {
   numbers: Float64Array
   hashes: Uint32Array
   skips: Uint32Array
   placeFlags: Uint8Array
-  /** Whether the block has a body for it. */
+  /** Whether the block has a body for it (IN_BLOCK), or what is in memory was read back from the source (READ_BACK). */
   stored: Uint8Array
   bodies: (Body | undefined)[]
 }
@@ -192,7 +195,7 @@ export class Page implements PageSummary {
 
   /** Whether its body is in memory or in the block: else it is a gap. */
   hasBody(at: number): boolean {
-    return this.#columns!.bodies[at] !== undefined || this.#columns!.stored[at] === 1
+    return this.#columns!.bodies[at] !== undefined || this.#columns!.stored[at] === IN_BLOCK
   }
 
   /** What a message is known by, where it was not known. */
@@ -201,8 +204,16 @@ export class Page implements PageSummary {
     this.#columns!.hashes[at] = hash
   }
 
+  /** A body that was read back from the source. */
   setBody(at: number, body: Body): void {
-    this.#columns!.bodies[at] = body
+    const { bodies, stored } = this.#columns!
+    bodies[at] = body
+    if (stored[at] !== IN_BLOCK) stored[at] = READ_BACK
+  }
+
+  /** Whether its body is here because it was read back, and nowhere else. */
+  isReadBack(at: number): boolean {
+    return this.#columns?.stored[at] === READ_BACK && this.#columns.bodies[at] !== undefined
   }
 
   /** Takes its body out of memory. */
@@ -219,8 +230,8 @@ export class Page implements PageSummary {
     const { stored } = this.#columns!
     this.withBody = 0
     for (let at = 0; at < this.count; at++) {
-      stored[at] = withBody[at] ? 1 : 0
-      this.withBody += stored[at]!
+      stored[at] = withBody[at] ? IN_BLOCK : 0
+      if (withBody[at]) this.withBody++
     }
   }
 
@@ -265,7 +276,7 @@ export class Page implements PageSummary {
     }
     const columns = this.#columns
     for (let at = 0; at < this.count; at++) {
-      columns.stored[at] = stored?.[at] ? 1 : 0
+      columns.stored[at] = stored?.[at] ? IN_BLOCK : 0
       if (bodies[at] !== undefined) columns.bodies[at] = bodies[at]
     }
     this.#bodiesHere = true

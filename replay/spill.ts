@@ -289,7 +289,7 @@ export class Spill {
       for (const { page, backlog, location, withBody } of written) {
         open.era = Math.min(open.era, eraOf(page.epoch))
         if (page.readers === 0) continue
-        page.wasStored(location, withBody)
+        backlog.wasStored(page, location, withBody)
         this.spilled += page.withBody
         open.pages++
         open.unsynced.push([page, backlog])

@@ -245,3 +245,25 @@ test('a body leaves memory when both have it, and is read from disk once for bot
   await scene.allDone()
   t.is(scene.replay.memory.used, 0)
 })
+
+test('what one reads back while memory is full is not kept for another that is away', async t => {
+  const scene = await Scene.open({ remotes: LABELS, bodyMemory: 1_000, sourceQueues: 1, remoteQueues: 1, maxBytes: 1 })
+  for (const label of LABELS) scene.remoteOf(label).disconnect(scene.environment.network)
+  const all = Array.from({ length: 200 }, (_, index) => `${index} ${'x'.repeat(300)}`)
+  for (let from = 0; from < 200; from += 20) {
+    scene.send(all.slice(from, from + 20), 0)
+    await scene.environment.pass(500)
+  }
+  let most = 0
+  scene.remoteOf('rome').connect(scene.environment.network)
+  await scene.until('rome has it', () => {
+    most = Math.max(most, scene.replay.memory.used)
+    return waitingFor(scene, 'rome') === 0
+  })
+  t.true(most < 20_000, `${most} bytes`)
+  t.deepEqual([scene.feedOf('oslo').account.queued > 0, waitingFor(scene, 'oslo')], [false, 200])
+  scene.remoteOf('oslo').connect(scene.environment.network)
+  await scene.allDone()
+  for (const label of LABELS) t.deepEqual(arrivedAt(scene, label, 0), all)
+  t.is(scene.replay.memory.used, 0)
+})
