@@ -7,7 +7,7 @@
 import { isTheAcked, unpacked } from './check.ts'
 import type { Clock } from './clock.ts'
 import type { Cluster } from './cluster.ts'
-import { type EndOfEpoch, type Epochs, type SourceConnection, SourceEpoch } from './epoch.ts'
+import type { EndOfEpoch, Epochs, SourceConnection } from './epoch.ts'
 import { LinkError } from './link.ts'
 import type { Log } from './log.ts'
 import { view } from './reading.ts'
@@ -61,7 +61,7 @@ export class Confirmation {
       const { address, last } = epoch
       const connections = this.#waiting.filter(connection => connection.address === address)
       for (const other of this.#waiting)
-        if (other.address !== address) this.#epochs.confirmed([other], new SourceEpoch(other.address))
+        if (other.address !== address) this.#epochs.confirmed([other], this.#epochs.elsewhere(other.address))
       this.#waiting = []
       const trouble = epoch.hasAcks ? await this.#trouble(address, last, deadline) : undefined
       if (this.#closed) return

@@ -15,7 +15,11 @@
 // Where the source took offsets back under connections that live (a topic deleted and made anew), all that have this epoch go
 // over to the next with what they forward from then on, and sends that are out go to the older or the newer by their own offsets.
 //
-// What 'before' was is three fields of a send, set when it is forwarded: no list of acks is kept, however long a send is out.
+// A send that was out then, and stands behind something of the newer one, is of it. One that was found at the source, and may be of
+// the older epoch or of the newer, is in the order of the older one (of its era, place.ts); so is what was out then and turns out to stand before it.
+// (Without either: it goes before what the source has before it.)
+//
+// What 'before' was is four fields of a send, set when it is forwarded: no list of acks is kept, however long a send is out.
 // An epoch is numbered at its first ack; one that never has any costs nothing.
 //
 // Pure: no clock, no socket; who reads back is in confirmation.ts.
@@ -39,12 +43,16 @@ export interface EndOfEpoch extends Place {
 export interface Traced {
   topic: string
   queueId: number
+  /** Its number among all that were forwarded. */
+  forwarded: number
   /** Set here when it is forwarded: its connection, and the epoch that this had. */
   connection: SourceConnection | undefined
   forwardedIn: SourceEpoch | undefined
   /** The highest commit-log offset, and offset in its queue, that were acked in that epoch then; -1: none. */
   logBefore: number
   queueBefore: number
+  /** The highest commit-log offset that was acked in any epoch of its era then. */
+  eraBefore: number
   /** The same for all queues of its topic, where the broker chooses. */
   queuesBefore: ReadonlyMap<number, number> | undefined
   /** Set here at its ack: the epoch of its messages. Kept where it is set before. */
@@ -54,15 +62,34 @@ export interface Traced {
 const RECENT_MOST = 8
 const NO_QUEUES: ReadonlyMap<number, AckedOffsets> = new Map()
 
+/** Epochs of which nobody could tell in time whether their offsets go on (place.ts). */
+class Era {
+  /** Of its first epoch; 0 until that has an ack. */
+  ordinal = 0
+  /** How many have a number beside the first. */
+  continued = 0
+  /** The highest commit-log offset that was acked in any of them. */
+  last = -1
+  /** What stands in its order, and may be of a later one. */
+  doubtful: SourceEpoch | undefined = undefined
+}
+
+/** A place in the order of an era that may be of a later one. */
+interface Doubtful {
+  epoch: SourceEpoch
+  topic: string
+  queueId: number
+  queueOffset: number
+  /** Sends with a smaller number were forwarded before it was found. */
+  before: number
+}
+
 export class SourceEpoch implements Epoch {
   /** 0 and empty until its first ack. */
   ordinal = 0
   id = ''
   readonly address: string
-  /** The epoch before, where it is not known whether its offsets go on in this one. */
-  continues: SourceEpoch | undefined = undefined
-  /** How many epochs of its era have a number beside the first; of the first only. */
-  continued = 0
+  era: Era
   /** What began when the source took offsets of this one back. */
   successor: SourceEpoch | undefined = undefined
   /** What was acked first and last, by the source's log; at a commit-log offset of -1 where no ack had any. */
@@ -73,12 +100,18 @@ export class SourceEpoch implements Epoch {
   #lastTopic = ''
   #lastQueues = NO_QUEUES
 
-  constructor(address: string) {
+  constructor(address: string, era = new Era()) {
     this.address = address
+    this.era = era
   }
 
   get hasAcks(): boolean {
     return this.ordinal > 0 && this.#topics.size > 0
+  }
+
+  /** Nothing of it was acked yet, and it may be that it only goes on with the one before. */
+  get isInDoubt(): boolean {
+    return this.ordinal === 0 && this.era.ordinal > 0
   }
 
   /** The epoch that its connections have now. */
@@ -110,6 +143,7 @@ export class SourceEpoch implements Epoch {
     }
     queue.add(place.queueOffset)
     const { commitLogOffset } = place
+    if (commitLogOffset > this.era.last) this.era.last = commitLogOffset
     if (commitLogOffset > this.last.commitLogOffset) set(this.last, topic, queueId, place)
     if (commitLogOffset >= 0 && (this.first.commitLogOffset < 0 || commitLogOffset < this.first.commitLogOffset))
       set(this.first, topic, queueId, place)
@@ -178,8 +212,12 @@ export class Epochs {
   readonly #began: (epoch: Epoch) => void
   #ordinal: number
   #newest: SourceEpoch
+  /** The last one of another address than the newest has. */
+  #other: SourceEpoch | undefined
   /** Those that were numbered last, the oldest first. */
   #recent: SourceEpoch[] = []
+  #doubtful: Doubtful[] = []
+  #forwarded = 0
 
   /** `first` is drawn already; `began` is told of each epoch before its first place. */
   constructor(address: string, first: Epoch, draw: () => string, began: (epoch: Epoch) => void) {
@@ -187,7 +225,7 @@ export class Epochs {
     this.#began = began
     this.#ordinal = first.ordinal
     this.#newest = new SourceEpoch(address)
-    this.#newest.ordinal = first.ordinal
+    this.#newest.ordinal = this.#newest.era.ordinal = first.ordinal
     this.#newest.id = first.id
     this.#recent.push(this.#newest)
   }
@@ -204,7 +242,15 @@ export class Epochs {
 
   /** The broker's name stands for this address now. */
   moved(address: string): void {
-    if (this.#newest.address !== address) this.#newest = new SourceEpoch(address)
+    if (this.#newest.address !== address) this.#newest = this.elsewhere(address)
+  }
+
+  /**
+   * A former master, or one to come: nothing is known of its log. All that come up before anything of it is acked are of one epoch.
+   */
+  elsewhere(address: string): SourceEpoch {
+    if (this.#other?.address !== address || this.#other.hasAcks) this.#other = new SourceEpoch(address)
+    return this.#other
   }
 
   /** A send is about to be forwarded. True where its connection has to be confirmed: `confirmed` or `disproved` has to follow. */
@@ -212,16 +258,17 @@ export class Epochs {
     let { epoch } = connection
     let unclear = false
     if (epoch === undefined) {
-      // A former master, or one to come: nothing is known of its log.
-      if (connection.address !== this.#newest.address) epoch = new SourceEpoch(connection.address)
+      if (connection.address !== this.#newest.address) epoch = this.elsewhere(connection.address)
       else epoch = this.#newest
       connection.epoch = epoch
       unclear = epoch.hasAcks
       connection.isConfirmed = !unclear
     } else if (epoch.successor !== undefined && connection.isConfirmed) connection.epoch = epoch = epoch.present
+    this.#forwarded = send.forwarded + 1
     send.connection = connection
     send.forwardedIn = epoch
     send.logBefore = epoch.last.commitLogOffset
+    send.eraBefore = epoch.era.last
     if (send.queueId < 0) send.queuesBefore = epoch.highests(send.topic)
     else send.queueBefore = epoch.acked(send.topic, send.queueId)?.highest ?? -1
     return unclear
@@ -241,8 +288,7 @@ export class Epochs {
 
   /** It was not, or (`isInDoubt`) nobody knows: they begin a new one, together. */
   disproved(connections: readonly SourceConnection[], epoch: SourceEpoch, isInDoubt: boolean): void {
-    const next = new SourceEpoch(epoch.address)
-    if (isInDoubt) next.continues = epoch
+    const next = isInDoubt ? new SourceEpoch(epoch.address, epoch.era) : new SourceEpoch(epoch.address)
     if (this.#newest === epoch) this.#newest = next
     this.confirmed(connections, next)
   }
@@ -250,6 +296,15 @@ export class Epochs {
   /** The epoch of a message of an acked send; most often all messages of a send have one. */
   acked(send: Traced, queueId: number, place: Place): SourceEpoch {
     let epoch = send.ackedIn ?? this.#epochOf(send, queueId, place)
+    const behind = this.#doubtful.find(
+      one =>
+        one.topic === send.topic &&
+        one.queueId === queueId &&
+        one.queueOffset > place.queueOffset &&
+        one.before > send.forwarded &&
+        isOlder(one.epoch, epoch),
+    )
+    if (behind !== undefined) epoch = behind.epoch
     // A place has one message: where it is acked already, this is another one.
     while (epoch.acked(send.topic, queueId)?.has(place.queueOffset)) epoch = this.#next(epoch)
     send.ackedIn = epoch
@@ -258,17 +313,44 @@ export class Epochs {
     return epoch
   }
 
-  /** Epochs from this one on in which something was acked before this commit-log offset, the newest first. */
-  around(epoch: SourceEpoch, commitLogOffset: number): SourceEpoch[] {
-    const isBefore = ({ first }: SourceEpoch) => first.commitLogOffset >= 0 && first.commitLogOffset < commitLogOffset
-    return this.#recent.filter(one => eraOf(one.ordinal) >= eraOf(epoch.ordinal) && isBefore(one)).reverse()
+  /** Epochs that something was acked in, from this one on, the newest first. */
+  since(epoch: SourceEpoch): SourceEpoch[] {
+    const era = ({ ordinal }: SourceEpoch) => eraOf(ordinal)
+    const since = this.#recent.filter(one => one !== epoch && one.hasAcks && era(one) > era(epoch))
+    return [...since.sort((one, other) => era(other) - era(one)), epoch]
+  }
+
+  /**
+   * For a message that was found, of a send whose connection never was sure of its epoch: in the order of this one. What is forwarded
+   * already and turns out to stand before it is, too.
+   */
+  doubtful({ era, address }: SourceEpoch, topic: string, queueId: number, queueOffset: number): SourceEpoch {
+    era.doubtful ??= new SourceEpoch(address, era)
+    this.#doubtful.push({ epoch: era.doubtful, topic, queueId, queueOffset, before: this.#forwarded })
+    return era.doubtful
+  }
+
+  /** Sends with a smaller number are answered or given up. */
+  settled(before: number): void {
+    if (this.#doubtful.length > 0) this.#doubtful = this.#doubtful.filter(one => one.before > before)
+  }
+
+  /** What came behind this one, as its log is not the source's any more. */
+  after(epoch: SourceEpoch): SourceEpoch {
+    return this.#newest === epoch ? this.#next(epoch) : this.#newest
   }
 
   #epochOf(send: Traced, queueId: number, place: Place): SourceEpoch {
     const { connection, forwardedIn } = send as { connection: SourceConnection; forwardedIn: SourceEpoch }
-    let epoch = forwardedIn
-    if (forwardedIn === connection.disproved) epoch = connection.epoch!.present
-    else if (goesBack(send, queueId, place)) epoch = this.#next(forwardedIn)
+    const isLeft = forwardedIn === connection.disproved
+    let epoch = isLeft ? connection.epoch!.present : forwardedIn
+    if (!isLeft && goesBack(send, queueId, place)) epoch = this.#next(epoch)
+    // The first ack of one that is in doubt shows that it is another log: no doubt is left.
+    const { commitLogOffset } = place
+    if (epoch.isInDoubt && epoch.era === forwardedIn.era && commitLogOffset >= 0 && commitLogOffset <= send.eraBefore)
+      epoch.era = new Era()
+    // What was out when offsets were taken back: it stands behind something of the newer epoch, or it is of the older one.
+    while (epoch.successor?.hasAcks && isBehind(epoch.successor, place)) epoch = epoch.successor
     while (place.commitLogOffset >= 0 && place.commitLogOffset === epoch.last.commitLogOffset) epoch = this.#next(epoch)
     return epoch
   }
@@ -281,24 +363,33 @@ export class Epochs {
     return epoch.present
   }
 
-  #ordinalFor({ continues }: SourceEpoch): number {
-    let first = continues
-    while (first?.continues !== undefined) first = first.continues
-    if (first === undefined || first.continued === ERA_EPOCHS_MAX) return ++this.#ordinal
-    return first.ordinal + ++first.continued * EPOCHS_IN_ORDER
-  }
-
   #number(epoch: SourceEpoch): void {
-    epoch.ordinal = this.#ordinalFor(epoch)
+    if (epoch.era.continued === ERA_EPOCHS_MAX) epoch.era = new Era()
+    const { era } = epoch
+    if (era.ordinal === 0) epoch.ordinal = era.ordinal = ++this.#ordinal
+    else epoch.ordinal = era.ordinal + ++era.continued * EPOCHS_IN_ORDER
     epoch.id = this.#draw()
     this.#recent = [...this.#recent.slice(-RECENT_MOST + 1), epoch]
     // The name answers from there now.
-    if (epoch.address !== this.#newest.address) this.#newest = epoch
+    if (epoch.address !== this.#newest.address && epoch !== epoch.era.doubtful) this.#newest = epoch
     this.#began(epoch)
   }
 }
 
-function goesBack(send: Traced, queueId: number, { queueOffset, commitLogOffset }: Place): boolean {
+function isBehind({ first }: SourceEpoch, { commitLogOffset }: Place): boolean {
+  return first.commitLogOffset >= 0 && first.commitLogOffset < commitLogOffset
+}
+
+function isOlder(one: SourceEpoch, other: SourceEpoch): boolean {
+  return one.ordinal > 0 && (other.ordinal === 0 || eraOf(one.ordinal) < eraOf(other.ordinal))
+}
+
+/** Whether it stands at or below what had been acked before it was forwarded. */
+export function goesBack(
+  send: Traced,
+  queueId: number,
+  { queueOffset, commitLogOffset }: Pick<Place, 'queueOffset' | 'commitLogOffset'>,
+): boolean {
   if (commitLogOffset >= 0 && commitLogOffset <= send.logBefore) return true
   if (send.queuesBefore !== undefined) return queueOffset <= (send.queuesBefore.get(queueId) ?? -1)
   return queueId === send.queueId && queueOffset <= send.queueBefore

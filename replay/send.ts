@@ -30,6 +30,7 @@ export class Send extends SendRequest implements Outstanding, Traced, AckedMessa
   forwardedIn: SourceEpoch | undefined = undefined
   logBefore = -1
   queueBefore = -1
+  eraBefore = -1
   queuesBefore: ReadonlyMap<number, number> | undefined = undefined
   ackedIn: SourceEpoch | undefined = undefined
 

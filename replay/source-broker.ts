@@ -181,7 +181,7 @@ export class SourceBroker {
       ...asking,
       turns: this.#turns,
       sendGiveUpTimeout: options.sendGiveUpTimeout,
-      epochsAround: (epoch, commitLogOffset) => this.#epochs.around(epoch, commitLogOffset),
+      epochs: () => this.#epochs,
       has: message => this.#confirmation.has(message, this.address),
       settled: send => this.refused(send),
       unresolved: count => this.unresolved(count),
@@ -461,7 +461,10 @@ export class SourceBroker {
     const looks = Math.ceil(this.options.sendGiveUpTimeout / GIVE_UP_INTERVAL)
     this.#cancelGiveUp = this.#environment.clock.after(GIVE_UP_INTERVAL, () => {
       const kept = [...marks, this.#release.forwardedSoFar].slice(-looks - 1)
-      if (kept.length > looks) this.#release.giveUp(kept[0]!, send => this.#gaveUp(send as Send))
+      if (kept.length > looks) {
+        this.#release.giveUp(kept[0]!, send => this.#gaveUp(send as Send))
+        this.#epochs.settled(kept[0]!)
+      }
       this.#watchForGivingUp(kept)
     })
   }

@@ -7,10 +7,11 @@
 //   what    the same UNIQ_KEY, born timestamp and payload; of several that fit, the one that came over our socket, and none
 //           that was acked to another send
 //
-// Found: it is taken like an ack, in its place in order while it still holds back its queue. Its epoch is the newest
-// of which anything stands before it in the log, from that on in which it was forwarded: its connection is gone, and may never have
-// been confirmed. (Without: it comes, in a newer epoch, behind a message that was stored after it.) Not found: it is not there, and
-// holds back nothing. What cannot be found out is counted. A batch is found as a whole: its members stand in a row.
+// Found: it is taken like an ack, in its place in order while it still holds back its queue. Where its connection was not confirmed while it
+// lived, it is in the order of the newest epoch of which anything stands before it in the log, from that on in which it was forwarded; unless it
+// stands where something of that one was acked before, so that the source has lost this. (Without: it comes, in a newer epoch, behind a
+// message that was stored after it.) It may be of a later one all the same: what turns out to stand before it follows (epoch.ts).
+// Not found: it is not there, and holds back nothing. What cannot be found out is counted. A batch is found as a whole: its members stand in a row.
 //
 // The sends are kept for that as they came, all together up to a limit, beyond which the oldest are given up.
 
@@ -19,7 +20,7 @@ import { BodyMemory, payloadOf } from './body.ts'
 import { firstValue, unpacked } from './check.ts'
 import { type Clock, Sleep } from './clock.ts'
 import { type Cluster, RefusedError } from './cluster.ts'
-import type { EndOfEpoch, SourceEpoch } from './epoch.ts'
+import { type EndOfEpoch, type Epochs, goesBack, type SourceEpoch } from './epoch.ts'
 import { executionPause } from './execution-pause.ts'
 import type { Log } from './log.ts'
 import { logEnd, offsetAt, pull } from './reading.ts'
@@ -53,8 +54,7 @@ export interface UnresolvedContext {
   address(): string
   turns: Turns
   sendGiveUpTimeout: number
-  /** Epochs from this one on in which something was acked before this commit-log offset, the newest first. */
-  epochsAround(epoch: SourceEpoch, commitLogOffset: number): SourceEpoch[]
+  epochs(): Pick<Epochs, 'since' | 'after' | 'doubtful'>
   /** Whether a message at an end of an epoch is still there. Throws LinkError, RefusedError. */
   has(message: EndOfEpoch): Promise<boolean>
   /** A send is not there, or nobody knows: it holds back nothing. */
@@ -67,8 +67,8 @@ export interface UnresolvedContext {
 interface Suspect extends Unanswered {
   send: Send
   since: number
-  /** While its connection lived, this turned out to be of another epoch than that in which the send was forwarded. */
-  left: boolean
+  /** Its connection's epoch was confirmed while that lived. */
+  sure: boolean
 }
 
 /** Where a send may stand: all of its messages, one behind the other. */
@@ -113,8 +113,9 @@ export class Unresolved {
     send.unescape()
     this.#memory.keepAnyway(send)
     const { bornHost, accept } = from
-    const left = send.connection !== undefined && send.forwardedIn === send.connection.disproved
-    this.#suspects.add({ send, bornHost, accept, left, since: this.#context.clock.now() })
+    const { connection, forwardedIn } = send
+    const sure = connection === undefined || (connection.isConfirmed && forwardedIn !== connection.disproved)
+    this.#suspects.add({ send, bornHost, accept, sure, since: this.#context.clock.now() })
     let dropped = 0
     for (const oldest of this.#suspects) {
       if (!this.#memory.isFull) break
@@ -215,52 +216,66 @@ export class Unresolved {
         await this.#read(topic, queueId, here)
       }),
     )
-    for (const search of searches) search.epoch = await this.#epochOf(search)
-    if (this.#closed) return
     // What two of them could be is that of the one that was forwarded first.
-    for (const search of searches.sort((a, b) => a.suspect.send.forwarded - b.suspect.send.forwarded)) {
-      const { suspect } = search
-      if (!this.#suspects.has(suspect)) continue
-      const { send } = suspect
-      const outcome = search.outcome()
-      if (outcome === 'nobody knows' || (outcome === 'not there' && !sure)) {
-        this.#giveUp(suspect)
-        this.#context.log.warn({ topic, queueId: send.queueId }, 'what became of a send without an answer is not sure')
-        continue
-      }
-      this.#suspects.delete(suspect)
-      if (outcome === 'not there') {
-        this.#memory.letGo(send)
-        this.#context.settled(send)
-        continue
-      }
-      this.#memory.forget(send)
-      send.ackedIn = search.epoch
-      suspect.accept(send, {
-        queueId: outcome.queueId,
-        queueOffset: outcome.first,
-        commitLogOffsets: outcome.records.map(record => record!.commitLogOffset),
-      })
+    searches.sort((a, b) => a.suspect.send.forwarded - b.suspect.send.forwarded)
+    const isSure = ({ suspect }: Search) => suspect.sure
+    for (const search of searches.filter(isSure)) this.#end(search, sure)
+    // What is sure, and what stands before, tells of what stands behind.
+    const unsure = searches.filter(search => !isSure(search)).map(search => ({ search, position: search.position }))
+    for (const { search } of unsure.sort((a, b) => a.position - b.position)) {
+      await this.#setOrder(search)
+      if (this.#closed) return
+      this.#end(search, sure)
     }
   }
 
-  async #epochOf(search: Search): Promise<SourceEpoch | undefined> {
-    const found = search.outcome()
-    const { forwardedIn, connection, topic } = search.suspect.send
-    if (typeof found === 'string' || forwardedIn === undefined) return undefined
-    const { has, epochsAround } = this.#context
-    const from = search.suspect.left ? connection!.epoch! : forwardedIn
-    if (from.ordinal === 0) return undefined
-    const { commitLogOffset } = found.records[0]!
-    for (const epoch of epochsAround(from, commitLogOffset)) {
-      // Where it is acked another message stood: the source has lost that one.
-      const acked = epoch.acked(topic, found.queueId)
-      if (found.records.some((_, index) => acked?.has(found.first + index))) continue
-      // What stands behind a lost tail came after it.
-      if (commitLogOffset > epoch.last.commitLogOffset && !(await has(epoch.last))) continue
-      if (await has(epoch.first)) return epoch
+  #end(search: Search, sure: boolean): void {
+    const { suspect } = search
+    if (!this.#suspects.has(suspect)) return
+    const { send } = suspect
+    const outcome = search.outcome()
+    if (outcome === 'nobody knows' || (outcome === 'not there' && !sure)) {
+      this.#giveUp(suspect)
+      const { topic, queueId } = send
+      return this.#context.log.warn({ topic, queueId }, 'what became of a send without an answer is not sure')
     }
-    return undefined
+    this.#suspects.delete(suspect)
+    if (outcome === 'not there') {
+      this.#memory.letGo(send)
+      return this.#context.settled(send)
+    }
+    this.#memory.forget(send)
+    if (search.its !== undefined)
+      send.ackedIn = this.#context.epochs().doubtful(search.its, send.topic, outcome.queueId, outcome.first)
+    suspect.accept(send, {
+      queueId: outcome.queueId,
+      queueOffset: outcome.first,
+      commitLogOffsets: outcome.records.map(record => record!.commitLogOffset),
+    })
+  }
+
+  /** Of a send whose connection's epoch was not sure. */
+  async #setOrder(search: Search): Promise<void> {
+    const found = search.outcome()
+    const { send } = search.suspect
+    const { forwardedIn } = send
+    if (typeof found === 'string' || forwardedIn === undefined || !forwardedIn.hasAcks) return
+    const { has, epochs } = this.#context
+    const [record] = found.records as [StoredMessage]
+    let behind: SourceEpoch | undefined
+    for (const epoch of epochs().since(forwardedIn)) {
+      const { first } = epoch
+      if (epoch !== forwardedIn && (first.commitLogOffset > record.commitLogOffset || !(await has(first)))) {
+        behind = epoch
+        continue
+      }
+      // The source has lost what stood there, or before.
+      const acked = epoch.acked(send.topic, found.queueId)
+      const isLost = found.records.some((_, index) => acked?.has(found.first + index))
+      const isAnother = isLost || (epoch === forwardedIn && goesBack(send, found.queueId, record))
+      search.its = isAnother ? (behind ?? epochs().after(epoch)) : epoch
+      return
+    }
   }
 
   async #queues(topic: string): Promise<number[]> {
@@ -321,8 +336,8 @@ class Search {
   readonly suspect: Suspect
   /** Also below what had been acked before. */
   anywhere = false
-  /** Where what was found belongs. */
-  epoch: SourceEpoch | undefined
+  /** In whose order it is, where its connection was not sure of its epoch. */
+  its: SourceEpoch | undefined
   readonly #members: Member[]
   readonly #candidates = new Map<string, Candidate>()
 
@@ -352,27 +367,40 @@ class Search {
     })
   }
 
+  /** Where in the log it was found. */
+  get position(): number {
+    const found = this.outcome()
+    return typeof found === 'string' ? -1 : found.records[0]!.commitLogOffset
+  }
+
   outcome(): Candidate | 'not there' | 'nobody knows' {
-    const { bornHost } = this.suspect
+    const { bornHost, send } = this.suspect
+    const { topic } = send
     const all = [...this.#candidates.values()]
     const whole = all.filter(({ records }) => !records.includes(undefined))
     // A part of a batch is none of what its client meant; a run of equal members looks like parts of itself.
     if (whole.length === 0) return all.length === 0 ? 'not there' : 'nobody knows'
-    const free = whole.filter(({ queueId, first }) => !this.#acked(queueId)?.has(first))
     const keyless = this.#members.some(({ uniqKey }) => uniqKey === undefined)
+    const isOurs = ({ records }: Candidate) => bornHost !== undefined && records[0]!.bornHost?.equals(bornHost) === true
+    let free = whole.filter(one => !this.#epochs.some(epoch => epoch.acked(topic, one.queueId)?.has(one.first)))
+    // With a key, and over our socket, it is this message: the source has lost what was acked there.
+    if (free.length === 0 && !keyless) free = whole.filter(isOurs)
     // With a key it is this message, whatever stands between us and the broker; without one it may be another like it.
     const possible = keyless ? free.filter(({ records }) => !isOfAnother(records[0]!.bornHost, bornHost)) : free
-    const forgotten = (one: Candidate) => keyless && one.first < (this.#acked(one.queueId)?.forgottenBelow ?? 0)
-    const ours = possible.filter(({ records }) => bornHost !== undefined && records[0]!.bornHost?.equals(bornHost))
+    const forgottenBelow = ({ queueId }: Candidate) =>
+      Math.max(0, ...this.#epochs.map(epoch => epoch.acked(topic, queueId)?.forgottenBelow ?? 0))
+    const forgotten = (one: Candidate) => keyless && one.first < forgottenBelow(one)
+    const ours = possible.filter(isOurs)
     const one = ours[0] ?? (possible.length === 1 ? possible[0] : undefined)
     if (one !== undefined) return forgotten(one) ? 'nobody knows' : one
     return possible.length === 0 ? 'not there' : 'nobody knows'
   }
 
-  #acked(queueId: number) {
-    const { topic, connection, forwardedIn } = this.suspect.send
-    const epoch = forwardedIn === connection?.disproved ? connection?.epoch : forwardedIn
-    return (this.epoch ?? epoch)?.acked(topic, queueId)
+  /** In which other sends may have been acked, or found, at its place. */
+  get #epochs(): SourceEpoch[] {
+    const { connection, forwardedIn } = this.suspect.send
+    const its = this.its ?? (forwardedIn === connection?.disproved ? connection?.epoch : forwardedIn)
+    return [its, its?.era.doubtful].filter(epoch => epoch !== undefined)
   }
 }
 

@@ -2,6 +2,7 @@
 
 import test from 'ava'
 import { type Epoch, Epochs, SourceConnection, type Traced } from '../../replay/epoch.ts'
+import { eraOf } from '../../replay/place.ts'
 import { placeAt } from './sample.ts'
 
 const FIRST = { ordinal: 5, id: 'id5' }
@@ -9,6 +10,7 @@ const FIRST = { ordinal: 5, id: 'id5' }
 function lab() {
   const began: Epoch[] = []
   let drawn = FIRST.ordinal
+  let forwarded = 0
   const epochs = new Epochs(
     'a:1',
     FIRST,
@@ -19,10 +21,12 @@ function lab() {
     const send: Traced & { unclear: boolean } = {
       topic,
       queueId,
+      forwarded: forwarded++,
       connection: undefined,
       forwardedIn: undefined,
       logBefore: -1,
       queueBefore: -1,
+      eraBefore: -1,
       queuesBefore: undefined,
       ackedIn: undefined,
       unclear: false,
@@ -159,6 +163,63 @@ test('an address that nobody spoke of, a former master, begins an epoch when it 
   t.is(newest.address, 'a:1')
   t.is(ack(send, 11, 1_200), 6)
   t.is(epochs.newest.address, 'b:1')
+})
+
+test('connections to an address that nobody spoke of are of one epoch, until something of it is acked', t => {
+  const { epochs, forward, ack, connect } = lab()
+  t.is(ack(forward(connect()), 10, 1_000), 5)
+  const [one, other] = [connect('b:1'), connect('b:1')]
+  const [first, second] = [forward(one), forward(other)]
+  t.is(one.epoch, other.epoch)
+  epochs.moved('b:1')
+  t.is(epochs.newest, one.epoch!)
+  t.is(ack(second, 12, 1_200), 6)
+  t.is(ack(first, 11, 1_100), 6)
+})
+
+test('what stands behind something of a newer epoch is of it, also where it was out when offsets were taken back', t => {
+  const { forward, ack, connect } = lab()
+  const one = connect()
+  t.is(ack(forward(one), 0, 1_000), 5)
+  const [first, second] = [forward(one), forward(one)]
+  t.is(ack(first, 0, 1_100), 6)
+  t.is(ack(second, 1, 1_200), 6)
+})
+
+test('an epoch that began in doubt is of another era, where its first ack stands at or below what was acked before', t => {
+  for (const { offset, log, era } of [
+    { offset: 5, log: 900, era: 6 },
+    { offset: 11, log: 1_100, era: 5 },
+  ]) {
+    const { epochs, forward, ack, connect } = lab()
+    t.is(ack(forward(connect()), 10, 1_000), 5)
+    const [one, other] = [connect(), connect()]
+    const sends = [forward(one), forward(other)] as const
+    epochs.disproved([one, other], epochs.newest, true)
+    const later = forward(other)
+    t.is(eraOf(ack(sends[0], offset, log)), era)
+    t.is(eraOf(ack(sends[1], offset + 1, log + 1)), era)
+    t.is(eraOf(ack(later, offset + 2, log + 2)), era)
+  }
+})
+
+test('what stands before a found message that may be of an older epoch is in the order of that one, where it was out then', t => {
+  const { epochs, forward, ack, connect } = lab()
+  t.is(ack(forward(connect()), 3, 1_000), 5)
+  const [lost, live] = [connect(), connect()]
+  const found = forward(lost)
+  forward(live)
+  const { newest } = epochs
+  epochs.disproved([live], newest, false)
+  const out = [forward(live), forward(live), forward(live, 1), forward(live)] as const
+  found.ackedIn = epochs.doubtful(newest, 'orders', 0, 5)
+  t.is(eraOf(ack(found, 5, 1_100)), 5)
+  t.is(eraOf(ack(out[0], 4, 1_050)), 5)
+  t.is(eraOf(ack(out[1], 6, 1_200)), 6)
+  t.is(eraOf(ack(out[2], 4, 1_060, 1)), 6)
+  t.is(eraOf(ack(forward(live), 7, 1_300)), 6)
+  epochs.settled(out[3].forwarded + 1)
+  t.is(eraOf(ack(out[3], 4, 1_400)), 6, 'nothing that was out then is waited for any more')
 })
 
 test('a connection that is confirmed keeps the epoch, with what its sends knew', t => {

@@ -305,14 +305,14 @@ export class GatewayProcess implements Host {
         isUp = true
         const source = new SimSocket(out)
         if (client.destroyed) return source.destroy()
-        this.#open(client, source, broker)
+        this.#open(client, source, broker, address)
       },
       data: () => {},
       closed: () => isUp || client.destroy(),
     })
   }
 
-  #open(client: SimSocket, source: SimSocket, broker: SourceBroker): void {
+  #open(client: SimSocket, source: SimSocket, broker: SourceBroker, address: string): void {
     const { pendingBytesMax, say } = this.#options
     const session = new Session(
       {
@@ -321,7 +321,7 @@ export class GatewayProcess implements Host {
         policy: policy(),
         broker,
         remotes: this.replay.remotes,
-        connection: broker.connection(broker.address),
+        connection: broker.connection(address),
         frameBytesMax: 1_000_000,
         pendingBytesMax,
         skipped: () => {},

@@ -177,7 +177,7 @@ export const rules = {
       ['if (connection.address !== this.#newest.address)', 'if (false)'],
       ['if (this.#newest.address !== address)', 'if (false)'],
       ['unclear = epoch.hasAcks', 'unclear = false'],
-      ['else if (goesBack(send, queueId, place))', 'else if (false)'],
+      ['if (!isLeft && goesBack(send, queueId, place))', 'if (false)'],
       ['while (epoch.acked(send.topic, queueId)?.has(place.queueOffset))', 'while (false)'],
       ['while (place.commitLogOffset >= 0 && place.commitLogOffset === epoch.last.commitLogOffset)', 'while (false)'],
     ],
@@ -186,7 +186,7 @@ export const rules = {
     rule: 'an ack at or below one that had come before its send was forwarded begins an epoch',
     module: 'replay/epoch.js',
     without: [
-      ['else if (goesBack(send, queueId, place))', 'else if (false)'],
+      ['if (!isLeft && goesBack(send, queueId, place))', 'if (false)'],
       ['while (epoch.acked(send.topic, queueId)?.has(place.queueOffset))', 'while (false)'],
     ],
   },
@@ -195,8 +195,8 @@ export const rules = {
     module: 'replay/epoch.js',
     without: [
       [
-        'else if (goesBack(send, queueId, place))',
-        'else if (place.commitLogOffset <= forwardedIn.last.commitLogOffset)',
+        'if (!isLeft && goesBack(send, queueId, place))',
+        'if (!isLeft && place.commitLogOffset <= forwardedIn.last.commitLogOffset)',
       ],
     ],
   },
@@ -214,6 +214,26 @@ export const rules = {
     rule: 'a source connection belongs to the epoch that was confirmed after it was up',
     module: 'replay/epoch.js',
     without: [['unclear = epoch.hasAcks', 'unclear = false']],
+  },
+  'no doubt is left': {
+    rule: '19: an epoch that began in doubt is of another era where its first ack stands at or below what was acked before',
+    module: 'replay/epoch.js',
+    without: [['commitLogOffset <= send.eraBefore)', 'false)']],
+  },
+  'behind what is newer': {
+    rule: '19: what stands behind something of a newer epoch is of it',
+    module: 'replay/epoch.js',
+    without: [['while (epoch.successor?.hasAcks && isBehind(epoch.successor, place))', 'while (false)']],
+  },
+  'before what is found': {
+    rule: '20: what stands before a found message is in the order of that, whichever epoch it is of',
+    module: 'replay/epoch.js',
+    without: [['if (behind !== undefined)', 'if (false)']],
+  },
+  'found in its place': {
+    rule: '20: what is found at or below what had been acked before it was forwarded is of a later epoch',
+    module: 'replay/unresolved.js',
+    without: [['search.its = isAnother ?', 'search.its = false ?']],
   },
   'looked for at the source': {
     rule: '5: a send whose answer does not come is looked for at the source',
@@ -233,7 +253,7 @@ export const rules = {
   'one era': {
     rule: '3: epochs that may be of one log have one order',
     module: 'replay/epoch.js',
-    without: [['next.continues = epoch', '']],
+    without: [['isInDoubt ? new SourceEpoch(epoch.address, epoch.era)', 'false ? undefined']],
   },
   'one era after a crash': {
     rule: '3: epochs that may be of one log have one order, also after a crash',

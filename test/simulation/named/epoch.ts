@@ -108,6 +108,60 @@ export const epochHistories: NamedHistory[] = [
     },
   },
   {
+    name: 'a source that lost its tail and then stalled takes offsets back, and nothing counts as late',
+    rules: ['no doubt is left'],
+    async play(world) {
+      await warm(world)
+      await arrived(world, send(world))
+      await arrived(world, send(world))
+      world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords: 3 })
+      await world.pass(1_000)
+      world.act({ do: 'stall', side: 'source', broker: 0, forMs: 1_500 })
+      await arrived(world, send(world))
+    },
+  },
+  {
+    name: 'what stands behind a message of a newer epoch is not of the older one',
+    rules: ['behind what is newer'],
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'topic made anew', side: 'source', broker: 0, topic: 0, queues: 1 })
+      const [first, second] = [send(world), send(world)]
+      await told(world, first)
+      await told(world, second)
+    },
+  },
+  {
+    name: 'what stands before a found message goes before it, whichever epoch the found one is of',
+    rules: ['before what is found'],
+    setup: { topics: [{ sourceQueues: 2, remoteQueues: 2 }] },
+    async play(world) {
+      await warm(world)
+      await arrived(world, world.send({ do: 'send', client: 0, topic: 0, queueId: 1, messages: 1, size: 0 })[0]!)
+      world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords: 1 })
+      await world.pass(1_000)
+      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 4_000 }] })
+      const before = send(world, 1)
+      await until(world, 'the first is stored', () => before.atSource.length > 0)
+      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'broken', stores: true }] })
+      const found = send(world, 2)
+      await told(world, before)
+      await arrived(world, found)
+    },
+  },
+  {
+    name: 'what is found in the place of a message that the source lost is of another epoch',
+    rules: ['found in its place'],
+    async play(world) {
+      await warm(world)
+      await arrived(world, send(world))
+      world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords: 1 })
+      await world.pass(1_000)
+      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'broken', stores: true }] })
+      await arrived(world, send(world))
+    },
+  },
+  {
     name: 'a source that stalled while a client connected keeps its order over a crash',
     rules: ['one era after a crash'],
     async play(world) {
