@@ -9,11 +9,11 @@ import { missingSs, resetConnections, unreadBytes } from '../support/connections
 import { until } from '../support/gateway-process.ts'
 import { environment, Load } from '../support/load.ts'
 import { seededRandom } from '../support/random.ts'
-import { realTest, sharedClusters } from '../support/real.ts'
+import { asRemote, realTest, sharedClusters } from '../support/real.ts'
 import { rounds } from '../support/rounds.ts'
 
 const missing = missingTools() ?? missingSs()
-const clusters = sharedClusters('connections', { source: {}, remote: {} })
+const clusters = sharedClusters('connections', { source: {}, remote: { brokerConfig: asRemote } })
 
 /** Of a payload: two requests of it are longer than all that a gateway asks beside its sends. */
 const BYTES = 1_024

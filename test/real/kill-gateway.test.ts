@@ -3,11 +3,11 @@
 import { until } from '../support/gateway-process.ts'
 import { Load } from '../support/load.ts'
 import { seededRandom } from '../support/random.ts'
-import { realTest, sharedClusters } from '../support/real.ts'
+import { asRemote, realTest, sharedClusters } from '../support/real.ts'
 import { rounds } from '../support/rounds.ts'
 import { READ_AND_WRITE, setTopic, WRITE_ONLY } from '../support/topic.ts'
 
-const clusters = sharedClusters('kill', { source: {}, remote: {} })
+const clusters = sharedClusters('kill', { source: {}, remote: { brokerConfig: asRemote } })
 
 realTest('kill -9 of the gateway at random moments under load, also with the remote away', async t => {
   const { source, remote } = await clusters()

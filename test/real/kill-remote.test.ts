@@ -5,13 +5,13 @@ import { join } from 'node:path'
 import { until } from '../support/gateway-process.ts'
 import { Load } from '../support/load.ts'
 import { seededRandom } from '../support/random.ts'
-import { realTest, sharedClusters } from '../support/real.ts'
+import { asRemote, realTest, sharedClusters } from '../support/real.ts'
 import { rounds } from '../support/rounds.ts'
 
 const clusters = sharedClusters('killed', {
   source: {},
-  SYNC_FLUSH: { brokerConfig: { flushDiskType: 'SYNC_FLUSH' } },
-  ASYNC_FLUSH: { brokerConfig: { flushDiskType: 'ASYNC_FLUSH' } },
+  SYNC_FLUSH: { brokerConfig: { ...asRemote, flushDiskType: 'SYNC_FLUSH' } },
+  ASYNC_FLUSH: { brokerConfig: { ...asRemote, flushDiskType: 'ASYNC_FLUSH' } },
 })
 
 for (const [flush, name] of [

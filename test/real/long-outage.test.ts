@@ -3,14 +3,14 @@
 import { sendInBatches } from '../support/batch-producer.ts'
 import { GatewayProcess, until } from '../support/gateway-process.ts'
 import { sameQueues } from '../support/lockstep.ts'
-import { realTest, sharedClusters } from '../support/real.ts'
+import { asRemote, realTest, sharedClusters } from '../support/real.ts'
 import { isSoak } from '../support/rounds.ts'
 
 const MiB = 2 ** 20
 const MEMORY = 256 * MiB
 const QUEUES = 4
 const DRAIN_TIMEOUT = 30 * 60_000
-const clusters = sharedClusters('long', { source: {}, remote: {} })
+const clusters = sharedClusters('long', { source: {}, remote: { brokerConfig: asRemote } })
 
 const outages = [
   { count: 1_000_000, bytes: 1_024 },

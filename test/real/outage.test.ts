@@ -1,29 +1,18 @@
 // A remote that is away: no producer notices, and afterwards what it was told is safe is at the remote.
 
-import test from 'ava'
 import { Producer } from '../../proxy/demo/producer.ts'
 import { compare, holds, proofLine, readTopic } from '../../proxy/demo/proof.ts'
-import { type RealCluster, startRealCluster } from '../../proxy/demo/real-cluster.ts'
+import type { RealCluster } from '../../proxy/demo/real-cluster.ts'
 import { silentLogger } from '../../proxy/logger.ts'
 import { realEnvironment } from '../../replay/index.ts'
 import { differences, keysOf } from '../support/delivered.ts'
 import { GatewayProcess, until } from '../support/gateway-process.ts'
 import { runProducer } from '../support/java-client.ts'
 import { Load } from '../support/load.ts'
-import { realTest } from '../support/real.ts'
+import { asRemote, realTest, sharedClusters } from '../support/real.ts'
 
 const environment = realEnvironment(silentLogger)
-let clusters: Promise<[RealCluster, RealCluster]> | undefined
-
-function pair(): Promise<[RealCluster, RealCluster]> {
-  clusters ??= Promise.all([startRealCluster({ name: 'outage-source' }), startRealCluster({ name: 'outage-remote' })])
-  return clusters
-}
-
-test.after.always(async () => {
-  const started = await clusters?.catch(() => undefined)
-  await Promise.all(started?.map(cluster => cluster.stop()) ?? [])
-})
+const clusters = sharedClusters('outage', { source: {}, remote: { brokerConfig: asRemote } })
 
 /** As a power cut would end it, but for the page cache. */
 async function killed({ brokers }: RealCluster): Promise<void> {
@@ -42,7 +31,7 @@ async function compared(acked: ReadonlySet<string>, source: RealCluster, remote:
 realTest(
   'a remote broker killed for 20 s during sends costs a Java client nothing, and afterwards nothing is missing and order holds',
   async t => {
-    const [source, remote] = await pair()
+    const { source, remote } = await clusters()
     const gateway = new GatewayProcess({ source: source.nameServer, remote: remote.nameServer })
     t.teardown(() => gateway.end())
     await gateway.start()
@@ -79,7 +68,7 @@ realTest(
 realTest(
   'an outage that brings four times bodyMemory loses nothing, keeps order, and memory stays bounded',
   async t => {
-    const [source, remote] = await pair()
+    const { source, remote } = await clusters()
     const bodyMemory = 16 * 1024 * 1024
     const gateway = new GatewayProcess({
       source: source.nameServer,
@@ -117,7 +106,7 @@ realTest(
 )
 
 realTest('a gap gets shorter while a producer goes on: reading back keeps up with what comes', async t => {
-  const [source, remote] = await pair()
+  const { source, remote } = await clusters()
   const load = await Load.start(t, { source, remote, topic: 'KeepsUp', rate: 3_000, gateway: ['--bodyMemory=2MiB'] })
   await killed(remote)
   await load.more(10_000)

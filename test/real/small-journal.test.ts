@@ -4,13 +4,13 @@ import { Producer } from '../../proxy/demo/producer.ts'
 import { missingTools } from '../../proxy/demo/real-cluster.ts'
 import { environment, Load } from '../support/load.ts'
 import { folderBytes, peakOf } from '../support/peak.ts'
-import { realTest, sharedClusters } from '../support/real.ts'
+import { asRemote, realTest, sharedClusters } from '../support/real.ts'
 import { missingMount, smallDisk } from '../support/small-disk.ts'
 
 const MiB = 2 ** 20
 const BYTES = 8_192
 const OUTAGE = 200 * MiB
-const clusters = sharedClusters('small', { source: {}, remote: {} })
+const clusters = sharedClusters('small', { source: {}, remote: { brokerConfig: asRemote } })
 
 for (const [title, topic, gateway, megabytes] of [
   ['by journalMaxBytes', 'Limited', ['--journalMaxBytes=8MiB'], undefined],

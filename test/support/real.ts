@@ -9,6 +9,12 @@ import {
   startRealCluster,
 } from '../../proxy/demo/real-cluster.ts'
 
+/**
+ * For brokers of a remote: a request waits there as long as it may by RocketMQ's own default. After each end of a connection
+ * the gateway waits for five times that.
+ */
+export const asRemote = { waitTimeMillsInSendQueue: '200' }
+
 type Body = (t: ExecutionContext) => Promise<void>
 
 export function realTest(title: string, body: Body, missing = missingTools()): void {
