@@ -212,7 +212,10 @@ async function brokerIn(place: BrokerPlace): Promise<RealBroker> {
     start: async () => {
       await startAgain(java, wasUp)
       wasUp = true
-      await registered(place.nameServer, name)
+      await registered(place.nameServer, name).catch(error => {
+        const state = java.pid() === undefined ? 'has ended' : 'runs'
+        throw new Error(`${error.message}; it ${state}, and said:\n${tail(java.said())}`)
+      })
     },
   }
 }
@@ -278,6 +281,11 @@ class JavaProcess {
     return this.#child?.pid
   }
 
+  /** All output since it started. */
+  said(): string {
+    return readFileSync(this.#outputFile, 'utf8')
+  }
+
   signal(signal: NodeJS.Signals): void {
     this.#child?.kill(signal)
   }
@@ -331,7 +339,7 @@ class JavaProcess {
     const deadline = Date.now() + startMs
     for (;;) {
       const ended = this.#child === undefined
-      const said = readFileSync(this.#outputFile, 'utf8')
+      const said = this.said()
       if (said.includes('boot success') && !ended) return
       if (ended) throw failure ?? startError(main, said)
       if (Date.now() > deadline) {
