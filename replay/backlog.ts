@@ -30,6 +30,8 @@ export class Backlog {
   releasedEnd = 0
   #releasedEra = 0
   #last: Page | undefined
+  /** What stands for the newest pages that all readers have lost, while a reader has it before it. */
+  #lost: Page | undefined
   /** Index behind the newest message. */
   end = 0
 
@@ -111,6 +113,37 @@ export class Backlog {
   /** A reader has passed this page. */
   passed(page: Page): void {
     if (--page.readers === 0 && page.owner === undefined) this.#events.passed(page)
+  }
+
+  /**
+   * A page that can be kept no longer is lost for every reader that has not come near it. Returns how many messages that is,
+   * for the reader that loses most.
+   */
+  lose(page: Page): number {
+    // Pages behind it hang on it.
+    if (page.next === undefined) return 0
+    const lost = Math.max(...this.readers.map(reader => reader.lose(page)))
+    if (page.readers === 0) this.#shrink(page)
+    return lost
+  }
+
+  /** A reader has come to a page that it had lost. */
+  leftLost(page: Page): void {
+    // It would keep all behind it in memory.
+    if (page === this.#lost) this.#lost = undefined
+  }
+
+  /** Of a page that all have lost or passed, only its place in the row is left; of several in a row, one. */
+  #shrink(page: Page): void {
+    page.dropPlaces()
+    const before = this.#lost
+    if (before?.next !== page) {
+      this.#lost = page
+      return
+    }
+    before.next = page.next
+    before.count += page.count
+    for (const reader of this.readers) reader.isWithinLost(page)
   }
 
   /** A body that was read back from the source. */

@@ -18,6 +18,8 @@ const FIRST_ROOM = 8
 
 /** Sequence, queue offset, commit-log offset, born timestamp, time of the ack. */
 const NUMBERS = 5
+/** Bytes of a place in its columns, and of where its body would be. */
+const PLACE_MEMORY = NUMBERS * 8 + 2 * 4 + 2 + 8
 
 const IN_BLOCK = 1
 const READ_BACK = 2
@@ -128,6 +130,11 @@ export class Page implements PageSummary {
   /** Places are in memory, and whatever bodies there are. */
   get isLoaded(): boolean {
     return this.#columns !== undefined && this.#bodiesHere
+  }
+
+  /** Bytes of memory that its places take. */
+  get placesMemory(): number {
+    return (this.#columns?.hashes.length ?? 0) * PLACE_MEMORY
   }
 
   get hasPlaces(): boolean {

@@ -43,8 +43,16 @@ export class Reader {
   readonly #late = new Map<number, Set<number>>()
   /** Offset behind the highest that the head has passed, by epoch. */
   readonly #passedEnd = new Map<number, number>()
-  /** Done behind the mark at this start, by epoch: no page may have them, and the cursor names them all the same. */
-  readonly #doneBefore = new Map<number, readonly [number, number][]>()
+  /**
+   * Done behind the mark at this start, or lost, by epoch, as runs of offsets: no page may have them, and the cursor names
+   * them all the same. A late one among them that waits is named late.
+   */
+  readonly #doneApart = new Map<number, [first: number, count: number][]>()
+  /** Pages that are lost before the head has come to them. */
+  readonly #lostPages = new Set<Page>()
+  /** The newest run of what was lost, and the index behind it. */
+  #lostRun: [first: number, count: number] | undefined
+  #lostEnd = -1
   /** Where the head goes on behind what is unclear again, the latest last. */
   readonly #again: Again[] = []
   /** Lowest index of what was unclear again: they are below all of the backlog's. */
@@ -100,7 +108,7 @@ export class Reader {
   hasDone(page: Page, at: number): boolean {
     const index = page.firstIndex + at
     const head = page.owner === undefined ? this.#resumeIndex : this.headIndex
-    return index < head || this.#ahead.has(index) || this.#skippedPages.has(page)
+    return index < head || this.#ahead.has(index) || this.#isPassedOver(page)
   }
 
   /** Whether it has begun with this page and is not done with it. */
@@ -134,7 +142,7 @@ export class Reader {
   restoreMarks(marks: readonly QueueMark[]): void {
     for (const { epoch, mark, done } of marks) {
       this.#passedEnd.set(epoch, mark)
-      if (done.length > 0) this.#doneBefore.set(epoch, done)
+      if (done.length > 0) this.#doneApart.set(epoch, [...done])
     }
   }
 
@@ -155,6 +163,56 @@ export class Reader {
     this.#beginAgain()
   }
 
+  // Losing
+
+  /**
+   * A page can be kept no longer. It is lost here, unless the head has passed it or has come near it. Returns how many messages
+   * that is.
+   */
+  lose(page: Page): number {
+    // What is near may be out, or being read back.
+    if (page.firstIndex < this.#resumeIndex + WINDOW || this.#isPassedOver(page)) return 0
+    const { epoch, firstIndex, count } = page
+    const runs = this.#doneApart.get(epoch) ?? []
+    this.#doneApart.set(epoch, runs)
+    let run = this.#lostEnd === firstIndex && runs.includes(this.#lostRun!) ? this.#lostRun : undefined
+    const late = this.#late.get(epoch)
+    const undone: number[] = []
+    let withBody = 0
+    for (let at = 0; at < count; at++) {
+      const offset = page.queueOffset(at)
+      const isDone = this.#ahead.delete(firstIndex + at)
+      if (!isDone) {
+        undone.push(at)
+        if (page.hasBody(at)) withBody++
+      }
+      // The offsets between two that rise are of others, or late. One that is late itself stands alone.
+      if (late?.delete(offset) || isDone) runs.push([offset, 1])
+      else if (run !== undefined && offset >= run[0] + run[1]) run[1] = offset + 1 - run[0]
+      else {
+        run = [offset, 1]
+        runs.push(run)
+      }
+    }
+    this.#lostRun = run
+    this.#lostEnd = firstIndex + count
+    this.#lostPages.add(page)
+    this.count -= undone.length
+    this.account.lostPage('journal', withBody, undone.length - withBody)
+    for (const at of undone) this.backlog.done(page, at)
+    this.backlog.passed(page)
+    return undone.length
+  }
+
+  /** This page is part of the lost one before it now. */
+  isWithinLost(page: Page): void {
+    this.#lostPages.delete(page)
+  }
+
+  #isPassedOver(page: Page): boolean {
+    return this.#skippedPages.has(page) || this.#lostPages.has(page)
+  }
+
   // The window
 
   /** Makes what is at the head ready, and what is next. Throws where the disk cannot be read. */
@@ -166,6 +224,7 @@ export class Reader {
     }
     let ready = 0
     for (let page = this.#page; page !== undefined && ready < WINDOW; page = page.next) {
+      if (this.#isPassedOver(page)) return
       this.#pin(page)
       if (!page.isLoaded) {
         // It is ready when its turn comes; where it cannot be read, that is said then.
@@ -185,7 +244,7 @@ export class Reader {
   get span(): number {
     let span = -this.#at
     let page = this.#page
-    for (; page?.isLoaded && span < WINDOW; page = page.next) span += page.count
+    for (; page?.isLoaded && !this.#isPassedOver(page) && span < WINDOW; page = page.next) span += page.count
     return Math.max(0, span)
   }
 
@@ -246,7 +305,7 @@ export class Reader {
       if (eraOf(epoch) < oldestEra) {
         this.#passedEnd.delete(epoch)
         this.#late.delete(epoch)
-        this.#doneBefore.delete(epoch)
+        this.#doneApart.delete(epoch)
         continue
       }
       const mark = this.#passedEnd.get(epoch) ?? 0
@@ -258,17 +317,19 @@ export class Reader {
   /** Messages that are done behind the mark, by epoch, as runs of offsets. */
   #doneRuns(): Map<number, [number, number][]> {
     const runs = new Map<number, [number, number][]>()
-    if (this.#ahead.size === 0 && this.#doneBefore.size === 0) return runs
-    const done = [...this.#ahead].filter(([index]) => index >= 0).map(([, place]) => place)
-    for (const [epoch, before] of this.#doneBefore)
-      for (const [first, count] of before) for (let at = 0; at < count; at++) done.push([epoch, first + at])
-    for (const [epoch, offset] of done.sort((a, b) => a[0] - b[0] || a[1] - b[1])) {
-      if (offset < (this.#passedEnd.get(epoch) ?? 0)) continue
+    if (this.#ahead.size === 0 && this.#doneApart.size === 0) return runs
+    const done: [epoch: number, first: number, end: number][] = []
+    for (const [index, [epoch, offset]] of this.#ahead) if (index >= 0) done.push([epoch, offset, offset + 1])
+    for (const [epoch, apart] of this.#doneApart)
+      for (const [first, count] of apart) done.push([epoch, first, first + count])
+    for (const [epoch, from, end] of done.sort((a, b) => a[0] - b[0] || a[1] - b[1])) {
+      const first = Math.max(from, this.#passedEnd.get(epoch) ?? 0)
+      if (first >= end) continue
       const list = runs.get(epoch) ?? []
       if (list.length === 0) runs.set(epoch, list)
       const last = list.at(-1)
-      if (last !== undefined && last[0] + last[1] === offset) last[1]++
-      else if (last === undefined || last[0] + last[1] < offset) list.push([offset, 1])
+      if (last === undefined || last[0] + last[1] < first) list.push([first, end - first])
+      else last[1] = Math.max(last[1], end - last[0])
     }
     return runs
   }
@@ -297,7 +358,10 @@ export class Reader {
       const index = page.firstIndex + this.#at
       const done = this.#ahead.size === 0 ? undefined : this.#ahead.get(index)
       if (this.#skippedPages.delete(page)) this.#leave(page)
-      else if (done !== undefined && this.#at < page.count) {
+      else if (this.#lostPages.delete(page)) {
+        this.backlog.leftLost(page)
+        this.#page = page.next
+      } else if (done !== undefined && this.#at < page.count) {
         this.#ahead.delete(index)
         this.#passed(...done)
       } else if (this.#at === page.count && page.sealed) this.#leave(page)
@@ -344,6 +408,7 @@ export class Reader {
     this.account.lostPage('journal', page.withBody, page.count - page.withBody)
     this.count -= page.count
     this.#leave(page)
+    this.#advance()
   }
 
   #entry(index: number): { page: Page; at: number } {

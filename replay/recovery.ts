@@ -17,6 +17,7 @@ import { Page } from './page.ts'
 import { ALL_REMOTES, eraOf, type Place } from './place.ts'
 import { listed, parseSegmentName, readSegment } from './segment.ts'
 import { SequenceSet } from './sequence-set.ts'
+import { isAmong } from './slot-marks.ts'
 import type { BlockFile } from './spill.ts'
 
 /** Bytes of damage that are kept for who looks into it. */
@@ -319,7 +320,7 @@ export class Recovery {
 
   #isLate(feed: Feed, topic: string, queueId: number, place: Place): boolean {
     const mark = feed.mark(topic, queueId, place.epoch)
-    if (mark === undefined || place.queueOffset >= mark.mark) return false
+    if (mark === undefined || (place.queueOffset >= mark.mark && !isAmong(mark.done, place.queueOffset))) return false
     // Acked after the cursor was written: it does not count it.
     if (feed.isBehindSlot(place.sequence)) feed.account.totals.reordered++
     return true

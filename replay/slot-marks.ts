@@ -27,7 +27,12 @@ export class SlotMarks {
     if (!this.covers(sequence)) return false
     const mark = this.mark(topic, queueId, epoch)
     if (mark === undefined) return false
-    if (queueOffset < mark.mark) return !mark.late.includes(queueOffset)
-    return mark.done.some(([first, count]) => queueOffset >= first && queueOffset < first + count)
+    // Whatever it lies among.
+    if (mark.late.includes(queueOffset)) return false
+    return queueOffset < mark.mark || isAmong(mark.done, queueOffset)
   }
+}
+
+export function isAmong(runs: QueueMark['done'], offset: number): boolean {
+  return runs.some(([first, count]) => offset >= first && offset < first + count)
 }

@@ -23,6 +23,7 @@ import type { AppendFile } from './file-system.ts'
 import type { BlockLocation, Page } from './page.ts'
 import { eraOf } from './place.ts'
 import { SEGMENT_HEADER_BYTES } from './segment.ts'
+import { WaitingPages } from './waiting-pages.ts'
 
 /** Bytes of blocks in one write, and written and not synced, at most. */
 const WRITE_BYTES = 1024 * 1024
@@ -88,7 +89,7 @@ export class Spill {
   /** By path. */
   readonly #files = new Map<string, BlockFile>()
   #file: OpenFile | undefined
-  readonly #sealed: [Page, Backlog][] = []
+  readonly #waiting: WaitingPages
   readonly #loading = new Map<Page, Promise<'loaded' | 'damaged'>>()
   /** Since when they could not be read. */
   readonly #unreadable = new Map<Page, number>()
@@ -107,6 +108,7 @@ export class Spill {
     this.#folder = folder
     this.#options = options
     this.#memory = memory
+    this.#waiting = new WaitingPages(environment.clock, environment.log)
   }
 
   get failed(): boolean {
@@ -117,6 +119,11 @@ export class Spill {
     let bytes = 0
     for (const file of this.#files.values()) bytes += file.bytes
     return { bytes, files: this.#files.size }
+  }
+
+  /** Bytes of memory that the places of pages take which wait to be written. */
+  get placesMemory(): number {
+    return this.#waiting.bytes
   }
 
   /** Lowest era of which there is a block. */
@@ -134,13 +141,15 @@ export class Spill {
 
   /** A page is full, or for another reason at its end. */
   sealed(page: Page, backlog: Backlog): void {
-    this.#sealed.push([page, backlog])
+    this.#waiting.add(page, backlog)
+    this.#loseBeyond()
     this.#lookSoon()
   }
 
   /** Nobody needs this page any more. */
   passed(page: Page): void {
     this.#unreadable.delete(page)
+    this.#waiting.delete(page)
     const file = page.block && this.#files.get(page.block.path)
     if (file !== undefined) file.pages--
   }
@@ -173,6 +182,7 @@ export class Spill {
   async close(): Promise<void> {
     this.#closed = true
     this.#cancelLook?.()
+    this.#waiting.close()
     await this.#running
     await this.#syncing
     if (this.#file !== undefined) await this.#syncAll(this.#file)
@@ -201,7 +211,7 @@ export class Spill {
         .then(() => this.#run())
         .finally(() => {
           this.#running = undefined
-          if (this.#sealed.length > 0 || (this.#file !== undefined && this.#file.unsynced.length > 0)) this.#lookSoon()
+          if (this.#waiting.size > 0 || (this.#file !== undefined && this.#file.unsynced.length > 0)) this.#lookSoon()
         })
     })
   }
@@ -232,31 +242,26 @@ export class Spill {
   /** Pages to write now, oldest first, as many as go into one write. */
   #due(): [Page, Backlog][] {
     const due: [Page, Backlog][] = []
-    const kept: [Page, Backlog][] = []
     const pressed = this.#isPressed
     const before = this.#environment.clock.now() - this.#options.after
     let bytes = 0
-    let at = 0
-    for (; at < this.#sealed.length && bytes < WRITE_BYTES; at++) {
-      const entry = this.#sealed[at]!
+    for (const entry of this.#waiting) {
+      if (bytes >= WRITE_BYTES) break
       const [page] = entry
-      if (page.readers === 0 || page.block !== undefined) continue
       const old = page.firstAckedAt <= before && page.pins === 0
-      if (!old && !pressed && page.minSequence > this.#forcedTo) kept.push(entry)
+      if (!old && !pressed && page.minSequence > this.#forcedTo) continue
       // What cannot be had again stays in memory, and in the journal, until there is room.
-      else if (page.keeps && !this.#options.hasRoom(page.bodyBytes)) kept.push(entry)
-      else {
-        due.push(entry)
-        bytes += page.bodyBytes + page.count * 16
-      }
+      if (page.keeps && !this.#options.hasRoom(page.bodyBytes)) continue
+      due.push(entry)
+      bytes += page.bodyBytes + page.count * 16
     }
-    this.#sealed.splice(0, at, ...kept)
+    for (const [page] of due) this.#waiting.delete(page)
     return due
   }
 
   /** The largest of the pages that are not full, half of them: small ones gain little. */
   #sealOpenPages(): void {
-    if (this.#sealed.some(([page]) => page.readers > 0 && page.block === undefined && page.bodyBytes > 0)) return
+    for (const [page] of this.#waiting) if (page.bodyBytes > 0) return
     const open = [...this.#options.openPages()].filter(([page]) => page.bodyBytes > 0)
     open.sort(([a], [b]) => b.bodyBytes - a.bodyBytes)
     for (const [page, backlog] of open.slice(0, Math.ceil(open.length / 2))) backlog.seal(page)
@@ -297,7 +302,7 @@ export class Spill {
       }
     } catch (error) {
       this.#fail('write', error as Error)
-      this.#sealed.unshift(...entries)
+      this.#waiting.addFirst(entries)
       await this.#leaveFile()
     }
   }
@@ -388,9 +393,14 @@ export class Spill {
       const file = this.#files.get(page.block!.path)
       if (file !== undefined && page.readers > 0) file.pages--
       backlog.forgetBlock(page)
-      this.#sealed.push([page, backlog])
+      if (page.readers > 0) this.#waiting.add(page, backlog)
     }
     this.#lookSoon()
+  }
+
+  /** Where the disk fails, places may take as much memory as bodies: a million of them, by default, have room. */
+  #loseBeyond(): void {
+    if (this.#failed) this.#waiting.loseBeyond(this.#memory.limit)
   }
 
   /** A disk that hangs is said; it is waited for all the same. */
@@ -409,6 +419,7 @@ export class Spill {
         'bodies cannot be written to disk: what does not fit into memory is read back from the source',
       )
     this.#failed = true
+    this.#loseBeyond()
   }
 
   #wrote(): void {

@@ -312,6 +312,7 @@ class Model {
   #nextOffset = 0
   #epoch = 1
   readonly #holes: number[] = []
+  lost = 0
 
   constructor(t: ExecutionContext, random: Random) {
     this.#t = t
@@ -345,6 +346,10 @@ class Model {
         if (open !== undefined && open.count > 0 && random.chance(0.3)) this.#lab.backlog.seal(open)
         break
       }
+      case 7:
+        for (const page of this.#lab.sealed)
+          if (page.block === undefined && page.readers > 0 && random.chance(0.3)) this.#lose(page)
+        break
       default:
         await this.#work(random.integer(0, 1), random.integer(1, 400))
     }
@@ -380,6 +385,24 @@ class Model {
     const text = `message ${place.sequence}`
     this.#messages.push({ place, text, done: BITS.map(bit => (skipMask & bit) !== 0) })
     this.#lab.push(place, skipMask === 3 || random.chance(0.1) ? undefined : bodyWith(text))
+  }
+
+  #lose(page: Page): void {
+    const sequences = Array.from({ length: page.count }, (_, at) => page.sequence(at))
+    const { count } = page
+    const lost = this.#lab.backlog.lose(page)
+    this.lost += lost
+    const byReader = this.#lab.readers.map((reader, index) => {
+      let lost = 0
+      for (let at = 0; at < count; at++) {
+        const { done } = this.#messages[sequences[at]!]!
+        if (done[index] || (page.readers > 0 && !reader.hasDone(page, at))) continue
+        done[index] = true
+        lost++
+      }
+      return lost
+    })
+    this.#t.is(Math.max(...byReader), lost)
   }
 
   #damageBodies(page: Page): void {
@@ -434,15 +457,20 @@ class Model {
 
 function isNamedDone(mark: QueueMark | undefined, { queueOffset }: Place): boolean {
   if (mark === undefined) return false
-  if (queueOffset < mark.mark) return !mark.late.includes(queueOffset)
-  return mark.done.some(([first, count]) => queueOffset >= first && queueOffset < first + count)
+  if (mark.late.includes(queueOffset)) return false
+  return (
+    queueOffset < mark.mark || mark.done.some(([first, count]) => queueOffset >= first && queueOffset < first + count)
+  )
 }
 
-test('whatever is pushed, stored, loaded, damaged, filled and done by two readers, each gets it once and in order', async t => {
+test('whatever is pushed, stored, loaded, damaged, lost, filled and done by two readers, each gets it once and in order', async t => {
   const random = seededRandom(t)
+  let lost = 0
   for (let round = 0; round < 25; round++) {
     const model = new Model(t, random)
     for (let step = 0; step < 60; step++) await model.step()
     await model.end()
+    lost += model.lost
   }
+  t.true(lost > 1_000, `${lost} lost`)
 })
