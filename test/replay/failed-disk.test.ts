@@ -168,7 +168,7 @@ test('a message that comes late among what is lost waits, over any number of sta
   scene.send(['m0'])
   await scene.allDone()
   await scene.environment.pass(1_500)
-  scene.remote.disconnect(scene.environment.network)
+  scene.refuseSends(2)
   failing(scene.environment, /bodies-/)
   await outage(scene, 1, 5_001)
   const slow = scene.forward().store('late')
@@ -185,7 +185,7 @@ test('a message that comes late among what is lost waits, over any number of sta
     await scene[way]()
     await scene.environment.pass(3_000)
   }
-  scene.remote.connect(scene.environment.network)
+  scene.takeSends()
   await scene.allDone()
   t.true(scene.arrived().includes('late'))
   t.is(scene.account.acked, 25_002)
