@@ -3,6 +3,7 @@
 // For each queue that means a mark: all of its places up to the slot's sequence are done when their offset is below the
 // mark, but for those that are named as late, and those behind it that are named as done. Places from the slot's sequence
 // on it says nothing of. (A mark alone would lose 11 where it was acked after 12 was done, and the crash came between.)
+// One of the two may be damaged: what something else rests on (a file is deleted, a lane sends) is in both before that.
 // A slot is text (JSON) behind a line with its version, length and checksum (CRC-32, seeded with the version): small, rare,
 // and readable by a person.
 
@@ -35,6 +36,8 @@ export interface QueueState {
   remote: RemoteQueue | undefined
   /** Undefined where there are none. */
   ends: EncodedKnownEnds | undefined
+  /** Of a lane without a remote queue, since a cursor was lost: messages of it may be there that came from this time on. */
+  sentSince?: number | undefined
 }
 
 /** What is known of our links to a remote broker: the groups of those of which bytes may still arrive. */
@@ -59,6 +62,8 @@ export interface Slot {
   epochIds: [ordinal: number, id: string][]
   queues: QueueState[]
   links: LinkState[]
+  /** Since a cursor was lost: there may be links that nobody knows, whose bytes may arrive until then. Milliseconds, our clock. */
+  unknownLinksUntil?: number | undefined
   totals: Totals
 }
 

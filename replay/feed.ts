@@ -2,6 +2,7 @@
 //
 // Several remotes are several feeds of one journal; none knows of another.
 
+import { dirname } from 'node:path'
 import { Account } from './account.ts'
 import type { Backlog } from './backlog.ts'
 import { Cursor, type LinkState, type QueueMark, type QueueState, type Slot } from './cursor.ts'
@@ -12,11 +13,13 @@ import { Lane, type LaneContext } from './lane.ts'
 import type { Place } from './place.ts'
 import { type LoadPage, Reader } from './reader.ts'
 import type { Remote } from './remote.ts'
-import { RemoteBroker } from './remote-broker.ts'
+import { OUTAGE_MOST, RemoteBroker } from './remote-broker.ts'
 import { SlotMarks } from './slot-marks.ts'
 
 /** A file in the folder of a remote that was not configured at some start: what is missing was done without it. */
 const LEFT_OUT = 'left-out'
+/** Milliseconds by which the remote's clock may be behind ours. */
+const CLOCKS_APART = 600_000
 /** Bytes of known ends of one lane in a slot. */
 const ENDS_BYTES_MAX = 64 * 1024
 
@@ -45,16 +48,19 @@ export class Feed {
   readonly #remoteBrokers = new Map<string, RemoteBroker>()
   /** By remote broker; those that an earlier process left, too. */
   readonly #links = new Map<string, LinkState>()
-  /** Whether an earlier process may have had links that nobody knows. */
-  #unknownLinks = false
+  /** Until when bytes of links may arrive that nobody knows, for the cursor that named them was lost. */
+  #unknownLinksUntil: number | undefined
   #slot: Slot | undefined
-  /** Whether there was no cursor: what is in the journal was before this remote. */
+  /** Whether it was never seen before: what is in the journal was before this remote. */
   isNew = false
   /** Whether it was not configured at a start before this one, and its cursor has not been written since. */
   #wasLeftOut = false
+  /** There was a cursor, and nothing of it can be read, or is there. */
+  #lostCursor: 'damaged' | 'gone' | undefined
   #marks: SlotMarks | undefined
   readonly #remoteQueues = new Map<string, QueueState>()
-  #lastSlot = ''
+  /** What the two slots say, the newer last. */
+  #lastSlots = ['', '']
   /** Unclear since the remote lost its tail, as the cursor has it. */
   #waitingAgain = 0
 
@@ -80,19 +86,19 @@ export class Feed {
 
   /** The newest slot; undefined where there is none, or none that is whole. Throws SlotVersionError, OtherClusterError. */
   async open(): Promise<Slot | undefined> {
-    await this.#environment.fileSystem.makeFolder(this.#folder)
+    const { fileSystem } = this.#environment
+    // It has a folder from its first start on.
+    const isKnown = (await fileSystem.list(dirname(this.#folder))).includes(this.remote.label)
+    await fileSystem.makeFolder(this.#folder)
     const slot = await this.#cursor.read()
-    this.isNew = slot === 'none'
-    this.#wasLeftOut = (await this.#environment.fileSystem.read(`${this.#folder}/${LEFT_OUT}`)) !== undefined
-    if (slot === 'damaged')
-      this.#environment.log.error(
-        { folder: this.#folder },
-        'both slots of the cursor are damaged: what the journal holds is looked for at the remote, its totals begin anew',
-      )
-    this.#unknownLinks = slot === 'damaged'
+    this.#wasLeftOut = (await fileSystem.read(`${this.#folder}/${LEFT_OUT}`)) !== undefined
+    this.isNew = slot === 'none' && !isKnown
+    if (slot === 'damaged') this.#lostCursor = 'damaged'
+    else if (slot === 'none' && isKnown) this.#lostCursor = 'gone'
     if (typeof slot === 'string') return undefined
     if (slot.remoteCluster !== '' && this.remote.isOtherThan(slot.remoteCluster)) this.#beginAnewAt(slot)
     this.#slot = slot
+    this.#unknownLinksUntil = slot.unknownLinksUntil
     this.account.totals = slot.totals
     for (const link of slot.links) this.#links.set(link.broker, link)
     this.#marks = new SlotMarks(slot)
@@ -114,6 +120,7 @@ export class Feed {
     slot.links = []
     for (const state of slot.queues) {
       state.remote = undefined
+      state.sentSince = undefined
       if (state.ends !== undefined) state.ends = { ends: [], earlier: 0, again: state.ends.again }
     }
   }
@@ -168,6 +175,28 @@ export class Feed {
     )
   }
 
+  /**
+   * The journal is read, its oldest place was acked then (undefined: it has none). Without a cursor it is not known what of
+   * it was sent, to which queues, over which links: it is looked for where it may be.
+   */
+  recovered(oldestAckedAt: number | undefined): void {
+    if (this.#lostCursor === undefined) return
+    // A first start that came to no slot leaves the same.
+    if (this.#lostCursor === 'gone' && oldestAckedAt === undefined) {
+      this.isNew = true
+      return
+    }
+    const { clock, log } = this.#environment
+    log.error(
+      { folder: this.#folder },
+      `both slots of the cursor are ${this.#lostCursor}: what the journal holds is looked for at the remote, its totals begin anew`,
+    )
+    this.#unknownLinksUntil = clock.now() + OUTAGE_MOST
+    if (oldestAckedAt === undefined) return
+    for (const lane of this.#lanes.values())
+      if (lane.queue.count > 0) lane.sentSince = oldestAckedAt - CLOCKS_APART
+  }
+
   /** Places behind the slot whose records are damaged or gone. */
   missing(count: number): void {
     if (count > 0) this.#lostPlaces(count)
@@ -185,6 +214,7 @@ export class Feed {
     const reader = new Reader(backlog, this.account, this.remote.bit, this.#load)
     if (state !== undefined) reader.restoreMarks(state.marks)
     const lane = new Lane(this.#context, reader, state?.remote)
+    lane.sentSince = state?.sentSince
     if (state?.ends !== undefined) {
       const again = lane.restoreEnds(state.ends)
       this.#waitingAgain += again
@@ -248,12 +278,13 @@ export class Feed {
 
   // The cursor
 
-  /** What is done now; `common` is what all feeds of the journal have alike. The returned function writes it. */
+  /** What is done now; `common` is what all feeds of the journal have alike. The returned function writes it, to one slot or to both. */
   snapshot(
     common: Pick<Slot, 'sequence' | 'nextSegmentId' | 'nextEpoch' | 'topics' | 'epochIds'>,
     oldestEra: number,
-  ): () => Promise<void> {
-    const queues: QueueState[] = [...this.#lanes.values()].map(({ topic, queueId, queue, remoteQueue, tail }) => {
+  ): (both: boolean) => Promise<void> {
+    const queues: QueueState[] = [...this.#lanes.values()].map(lane => {
+      const { topic, queueId, queue, remoteQueue, tail, sentSince } = lane
       const lastAnswerAt = remoteQueue && this.#remoteBrokers.get(remoteQueue.broker)?.lastAnswerAt
       if (lastAnswerAt !== undefined) tail.ends.forgetBefore(lastAnswerAt - this.#context.retention)
       return {
@@ -262,6 +293,7 @@ export class Feed {
         marks: queue.marks(oldestEra),
         remote: remoteQueue && { ...remoteQueue },
         ends: tail.encode(ENDS_BYTES_MAX),
+        sentSince,
       }
     })
     const slot = {
@@ -273,14 +305,18 @@ export class Feed {
         ...link,
         lastAnswerAt: this.#remoteBrokers.get(link.broker)?.lastAnswerAt ?? link.lastAnswerAt,
       })),
+      unknownLinksUntil: this.#unknownLinksUntil,
       totals: structuredClone(this.account.totals),
     }
     // That a broker answers is no change: an older time only makes a pause longer.
     const text = JSON.stringify({ ...slot, links: slot.links.map(({ groups }) => groups) })
-    return async () => {
-      if (text === this.#lastSlot) return
-      await this.#cursor.write(slot)
-      this.#lastSlot = text
+    return async both => {
+      // One that is older than the time without it would miss what was done then.
+      const needsBoth = both || this.#wasLeftOut
+      while (this.#lastSlots.at(-1) !== text || (needsBoth && this.#lastSlots[0] !== text)) {
+        await this.#cursor.write(slot)
+        this.#lastSlots = [this.#lastSlots[1]!, text]
+      }
       if (!this.#wasLeftOut) return
       await this.#environment.fileSystem.remove(`${this.#folder}/${LEFT_OUT}`)
       this.#wasLeftOut = false
@@ -294,6 +330,11 @@ export class Feed {
     return oldest
   }
 
+  /** Whether an earlier process may have had links that nobody knows. */
+  get #hasUnknownLinks(): boolean {
+    return this.#unknownLinksUntil !== undefined && this.#environment.clock.now() < this.#unknownLinksUntil
+  }
+
   #remoteBroker(name: string): RemoteBroker {
     const known = this.#remoteBrokers.get(name)
     if (known !== undefined) return known
@@ -304,7 +345,7 @@ export class Feed {
       name,
       gatewayId: this.#context.stamper.gateway,
       topicSync: this.remote.options.topicSync,
-      earlier: this.#unknownLinks ? { groups: undefined, lastAnswerAt: undefined } : earlier,
+      earlier: this.#hasUnknownLinks ? { groups: undefined, lastAnswerAt: undefined } : earlier,
       rememberGroup: async group => {
         if (!link.groups.includes(group)) link.groups.push(group)
         await this.#context.checkpoint()

@@ -246,13 +246,14 @@ export class Journal {
 
   /**
    * Syncs what is written, then runs `writeCursors`, then deletes the segments that had nothing left to do when this was
-   * called. The cursors must say what is done as of the call.
+   * called. The cursors must say what is done as of the call: in both slots where there are such segments, for one of the
+   * two may be damaged, and what the other says to wait must be found.
    */
-  async checkpoint(writeCursors: () => Promise<void>): Promise<void> {
+  async checkpoint(writeCursors: (areSegmentsNeedless: boolean) => Promise<void>): Promise<void> {
     const needless = this.#segments.filter(segment => segment.live === 0 && segment !== this.#current)
     await this.sync()
     try {
-      await writeCursors()
+      await writeCursors(needless.length > 0)
     } catch (error) {
       this.errors++
       throw error

@@ -22,7 +22,7 @@ import type { EncodedKnownEnds } from './known-ends.ts'
 import { LinkError } from './link.ts'
 import { PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
-import { maxOffset } from './reading.ts'
+import { maxOffset, offsetAt } from './reading.ts'
 import { AwayError, type Remote } from './remote.ts'
 import type { RemoteBroker, Settled } from './remote-broker.ts'
 import { RemoteTail } from './remote-tail.ts'
@@ -72,6 +72,8 @@ export class Lane {
   readonly #backoff: Backoff
   /** Between two tries. */
   readonly #sleep: Sleep
+  /** Without a remote queue: messages of it may be there that came from this time on. Milliseconds, our clock. */
+  sentSince: number | undefined
   #remoteQueue: RemoteQueue | undefined
   #remoteQueueDurable = false
   #awaySince: number | undefined
@@ -239,6 +241,8 @@ export class Lane {
       const end = await maxOffset(remote.cluster, address, this.topic, chosen.queueId)
       const before = await newestOfAll(remote.cluster, address, this.topic, chosen.queueId, end)
       if (before !== undefined) this.tail.ends.note({ ...before, at: environment.clock.now() }, [])
+      if (this.sentSince !== undefined) this.tail.doubt(await this.#sentFrom(address, chosen.queueId, this.sentSince))
+      this.sentSince = undefined
       this.#remoteQueue = { ...chosen, end }
     }
     if (!this.#remoteQueueDurable) {
@@ -246,6 +250,16 @@ export class Lane {
       this.#remoteQueueDurable = true
     }
     return this.#remoteQueue
+  }
+
+  /** From where on messages of the lane may stand in a remote queue that came there since a time. */
+  async #sentFrom(address: string, queueId: number, since: number): Promise<number> {
+    try {
+      return await offsetAt(this.#context.remote.cluster, address, this.topic, queueId, since)
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error
+      return 0
+    }
   }
 
   /** The next request's messages: from the head, up to the first gap or what does not fit. */

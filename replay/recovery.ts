@@ -33,6 +33,8 @@ export interface Recovered {
   files: BlockFile[]
   /** Messages that wait, for any remote. */
   waiting: number
+  /** When the oldest of them was acked; undefined where there are none. */
+  oldestAckedAt: number | undefined
 }
 
 interface Leftover {
@@ -64,6 +66,7 @@ export class Recovery {
   #low = Number.POSITIVE_INFINITY
   #high = -1
   #waiting = 0
+  #oldestAckedAt: number | undefined
 
   /** `known`: topics and epochs that cursors name. `backlog` makes a queue's backlog, with a reader for each feed. */
   constructor(
@@ -104,6 +107,7 @@ export class Recovery {
       segments: this.#segments,
       files: this.#files,
       waiting: this.#waiting,
+      oldestAckedAt: this.#oldestAckedAt,
     }
   }
 
@@ -275,7 +279,7 @@ export class Recovery {
     if (done.every((list, index) => list?.every(isDone => isDone) ?? whole[index] === 'none')) return
     const page = Page.stored(header, backlog.end, location)
     file.pages++
-    this.#waiting += count
+    this.#waits(count, header.firstAckedAt)
     if (read !== undefined && done.some(list => list!.includes(true) && list!.includes(false)))
       page.loadPlaces(
         read.places,
@@ -303,7 +307,7 @@ export class Recovery {
 
   #restorePlace(backlog: Backlog, { place, body }: Leftover, counted: (feed: Feed, sequence: number) => void): void {
     const { topic, queueId } = backlog
-    this.#waiting++
+    this.#waits(1, place.ackedAt)
     if (body !== undefined) backlog.memory.keepAnyway(body)
     // Who has done it passes over it, as over one that is skipped for it.
     for (const feed of this.#feeds) {
@@ -316,6 +320,11 @@ export class Recovery {
       }
     }
     backlog.push(place, body, body !== undefined)
+  }
+
+  #waits(count: number, ackedAt: number): void {
+    this.#waiting += count
+    this.#oldestAckedAt = Math.min(this.#oldestAckedAt ?? ackedAt, ackedAt)
   }
 
   #isLate(feed: Feed, topic: string, queueId: number, place: Place): boolean {

@@ -27,7 +27,7 @@ import { WaitError } from './wait-error.ts'
 /** Between two looks whether an earlier link is gone. */
 const LISTED_POLL_MOST = 1_000
 /** The longest pause between two transmissions of a kernel: what it holds for a dead link arrives within it. */
-const OUTAGE_MOST = 120_000
+export const OUTAGE_MOST = 120_000
 const MARKER_TIMEOUT = 1_000
 const MARKER_MOST = 60_000
 const READABLE_POLL = 20

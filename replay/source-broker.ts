@@ -112,6 +112,8 @@ export class SourceBroker {
   #freeBytes = Number.POSITIVE_INFINITY
   #wasFull = false
   readonly #checkpoints = new Coalesced(() => this.#checkpoint())
+  /** Whether something rests on what the next cursor says, as a start does. */
+  #isRestedOn = true
   #cancelTimer: (() => void) | undefined
   #cancelGiveUp: (() => void) | undefined
   #started = false
@@ -169,7 +171,10 @@ export class SourceBroker {
         epochId: (epoch: number) => this.journal.epochIds.get(epoch) ?? '',
       },
       refused: (topic: string, reason: string) => this.readable.refused(topic, reason),
-      checkpoint: () => this.checkpoint(),
+      checkpoint: () => {
+        this.#isRestedOn = true
+        return this.checkpoint()
+      },
     }
     const load = (page: Page, backlog: Backlog) => this.spill.load(page, backlog)
     this.feeds = remotes.map(remote => new Feed(environment, folder, remote, shared, load))
@@ -211,7 +216,10 @@ export class SourceBroker {
     )
     const recovered = await recovery.run()
     const acked = Math.max(0, ...this.feeds.map(({ account }) => account.acked))
-    for (const feed of this.feeds) feed.countBefore(acked)
+    for (const feed of this.feeds) {
+      feed.recovered(recovered.oldestAckedAt)
+      feed.countBefore(acked)
+    }
     this.spill.restore(recovered.files, recovered.nextFileId)
     await this.journal.open({
       ...recovered,
@@ -545,9 +553,17 @@ export class SourceBroker {
     const oldestEra = this.#oldestEra()
     const writes = this.feeds.map(feed => feed.snapshot(common, oldestEra))
     const needless = this.spill.needless()
-    await this.journal.checkpoint(async () => {
-      await Promise.all(writes.map(write => write()))
-    })
+    const isRestedOn = this.#isRestedOn
+    this.#isRestedOn = false
+    try {
+      await this.journal.checkpoint(async areSegmentsNeedless => {
+        const both = isRestedOn || areSegmentsNeedless || needless.length > 0
+        await Promise.all(writes.map(write => write(both)))
+      })
+    } catch (error) {
+      this.#isRestedOn ||= isRestedOn
+      throw error
+    }
     await this.spill.remove(needless)
     const oldestNamed = Math.min(oldestEra, ...this.feeds.map(feed => feed.oldestKnownEra))
     for (const epoch of this.journal.epochIds.keys())

@@ -187,7 +187,8 @@ export class Spill {
     await this.#syncing
     if (this.#file !== undefined) await this.#syncAll(this.#file)
     await this.#file?.file.close().catch(() => {})
-    if (this.#file !== undefined && this.#file.pages === 0) await this.remove([this.#file])
+    // Where nothing in it is needed, the last cursors say so first.
+    this.#file = undefined
   }
 
   /** Brings a page back into memory. Rejects where the disk does not let it be read now. */

@@ -57,6 +57,8 @@ export class FakeBroker {
   logEnd = 0
   /** When its oldest message was stored. */
   oldestAt = 0
+  /** Its clock. */
+  now = () => 1
   /** By producer group: connections of which a heart-beat came. */
   readonly producers = new Map<string, Set<FakeRequest['connection']>>()
   /** Groups that it still lists, whether their connections live or not. */
@@ -85,7 +87,7 @@ export class FakeBroker {
       sysFlag: 0,
       flag: 0,
       bornTimestamp: 0,
-      storeTimestamp: 1,
+      storeTimestamp: this.now(),
       preparedTransactionOffset: 0,
       body: Buffer.alloc(0),
       properties: Buffer.alloc(0),

@@ -190,7 +190,10 @@ export class Scene {
   async start(): Promise<void> {
     const { environment, source, labels } = this
     source.connect(environment.network)
-    for (const label of labels) this.remoteOf(label).connect(environment.network)
+    for (const label of labels) {
+      this.remoteOf(label).connect(environment.network)
+      for (const broker of this.remoteOf(label).brokers) broker.now = () => environment.clock.now()
+    }
     this.replay = new Replay(environment, {
       dataDir: '/data',
       source: [source.nameServer],

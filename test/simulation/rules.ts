@@ -134,8 +134,8 @@ export const rules = {
     module: 'replay/journal.js',
     without: [
       [
-        'await writeCursors()',
-        'for (const { paths } of needless) await this.#environment.fileSystem.remove(paths[0]); await writeCursors()',
+        'await writeCursors(needless.length > 0)',
+        'for (const { paths } of needless) await this.#environment.fileSystem.remove(paths[0]); await writeCursors(false)',
       ],
     ],
   },

@@ -119,6 +119,7 @@ function sectorOf(at: number): number {
 
 export class FakeDisk implements FileSystem {
   readonly files = new Map<string, FakeFile>()
+  readonly folders = new Set<string>()
   /** Being removed: back after a power cut, or not. */
   readonly #removed = new Map<string, FakeFile>()
   /** Asked before each operation; what it gives back is thrown. */
@@ -142,6 +143,7 @@ export class FakeDisk implements FileSystem {
       if (powerCut) after.put(path, bytes)
       else after.files.set(path, file.left())
     }
+    for (const folder of this.folders) after.folders.add(folder)
     for (const [path, file] of this.files) take(path, file)
     for (const [path, file] of this.#removed)
       if (powerCut && !after.files.has(path) && chance?.chance(0.5)) take(path, file)
@@ -178,11 +180,13 @@ export class FakeDisk implements FileSystem {
     return Math.max(0, this.capacity - this.used)
   }
 
-  async makeFolder(): Promise<void> {}
+  async makeFolder(path: string): Promise<void> {
+    this.folders.add(path)
+  }
 
   async list(folder: string): Promise<string[]> {
     if (this.step) await this.step('read', folder)
-    const inside = [...this.files.keys()].filter(path => path.startsWith(`${folder}/`))
+    const inside = [...this.files.keys(), ...this.folders].filter(path => path.startsWith(`${folder}/`))
     return [...new Set(inside.map(path => path.slice(folder.length + 1).split('/')[0]!))]
   }
 
@@ -269,6 +273,7 @@ export class FakeDisk implements FileSystem {
 
   async removeFolder(folder: string): Promise<void> {
     for (const path of this.files.keys()) if (path.startsWith(`${folder}/`)) await this.remove(path)
+    for (const path of this.folders) if (`${path}/`.startsWith(`${folder}/`)) this.folders.delete(path)
   }
 
   async sync(path: string): Promise<void> {

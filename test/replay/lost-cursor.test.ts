@@ -1,0 +1,187 @@
+// A cursor of which one slot, or both, are damaged or gone: nothing is sent twice, nothing counts as lost that is not.
+
+import test from 'ava'
+import { decodeHeader, RequestCode, ResponseCode } from '../../codec/index.ts'
+import { Cursor } from '../../replay/cursor.ts'
+import { DiskError, FakeDisk } from '../support/fake-disk.ts'
+import { seededRandom } from '../support/random.ts'
+import { Scene, slotFolder, TOPIC, texts } from './scene.ts'
+
+const HOUR = 3_600_000
+
+const slots = [0, 1].map(number => `${slotFolder()}/cursor-${number}`)
+
+function damage(disk: FakeDisk, path: string): void {
+  const bytes = Buffer.from(disk.bytes(path))
+  bytes[bytes.length >> 1]! ^= 1
+  disk.put(path, bytes)
+}
+
+/** What a disk has of the cursor with only one of its slots. */
+async function generation(disk: FakeDisk, path: string): Promise<number> {
+  const alone = new FakeDisk()
+  alone.put(path, disk.bytes(path))
+  const slot = await new Cursor(alone, slotFolder()).read()
+  return typeof slot === 'string' ? -1 : slot.generation
+}
+
+async function damageNewest(disk: FakeDisk): Promise<void> {
+  const [one, other] = slots as [string, string]
+  damage(disk, (await generation(disk, one)) > (await generation(disk, other)) ? one : other)
+}
+
+const ruins: [what: string, ruin: (disk: FakeDisk) => void][] = [
+  ['damaged', disk => slots.forEach(path => void damage(disk, path))],
+  ['gone', disk => slots.forEach(path => void disk.files.delete(path))],
+]
+
+/** Others have written to the remote's queue for long; ten messages have arrived, of four nobody was told, six wait. */
+async function halfThere(): Promise<Scene> {
+  const scene = await Scene.open()
+  for (let index = 0; index < 100; index++) scene.remote.broker.store(TOPIC, 0, { body: Buffer.from(`other ${index}`) })
+  await scene.environment.pass(HOUR)
+  scene.send(texts(0, 10))
+  await scene.allDone()
+  const held = scene.holdSends()
+  scene.send(texts(10, 20))
+  await scene.until('they are out', () => held.length > 0)
+  held[0]!.store([0, 1, 2, 3].slice(0, held[0]!.messages.length))
+  await scene.environment.pass(3_000)
+  return scene
+}
+
+const ours = (scene: Scene) => scene.arrived().filter(text => !text.startsWith('other'))
+
+for (const [what, ruin] of ruins) {
+  test(`with both slots ${what}, what had arrived is found, in what came to the remote since ten minutes before`, async t => {
+    const scene = await halfThere()
+    ruin(scene.environment.fileSystem)
+    await scene.crash()
+    scene.takeSends()
+    const pulled: number[] = []
+    scene.remote.broker.intercept = ({ head }) => {
+      const { code, ext } = decodeHeader(head)
+      if (code === RequestCode.PULL_MESSAGE && ext.get('topic') === TOPIC) pulled.push(Number(ext.get('queueOffset')))
+      return false
+    }
+    await scene.allDone()
+    t.deepEqual(ours(scene), texts(0, 20))
+    t.true(Math.min(...pulled) >= 100, `read from ${Math.min(...pulled)} on`)
+    t.is(scene.account.totals.replicated, 20)
+    t.deepEqual(scene.account.totals.lost, {})
+  })
+
+  test(`with both slots ${what}, so it is where the next process dies before it knows`, async t => {
+    const random = seededRandom(t)
+    const scene = await halfThere()
+    ruin(scene.environment.fileSystem)
+    scene.remote.disconnect(scene.environment.network)
+    for (let round = 0; round < 6; round++) {
+      await scene.crash()
+      scene.holdSends()
+      if (round < 3) scene.remote.disconnect(scene.environment.network)
+      await scene.environment.pass(random.integer(0, round < 3 ? 5_000 : 200_000))
+    }
+    await scene.crash()
+    scene.takeSends()
+    await scene.allDone()
+    t.deepEqual(ours(scene), texts(0, 20))
+  })
+}
+
+test('where the remote refuses to be asked for an offset at a time, its queue is read from the beginning', async t => {
+  const scene = await halfThere()
+  for (const path of slots) damage(scene.environment.fileSystem, path)
+  scene.remote.broker.intercept = request => {
+    if (request.head.code !== RequestCode.SEARCH_OFFSET_BY_TIMESTAMP) return false
+    request.answer({ code: ResponseCode.REQUEST_CODE_NOT_SUPPORTED })
+    return true
+  }
+  await scene.crash()
+  scene.takeSends()
+  await scene.allDone()
+  t.deepEqual(ours(scene), texts(0, 20))
+})
+
+test('what was acked while the disk took no cursor at all is sent by the next process', async t => {
+  const scene = await Scene.open()
+  const { fileSystem } = scene.environment
+  for (const path of slots) fileSystem.files.delete(path)
+  fileSystem.fault = (operation, path) =>
+    operation === 'overwrite' ? new DiskError('ENOSPC', operation, path) : undefined
+  scene.send(texts(0, 5))
+  await scene.environment.pass(3_000)
+  t.deepEqual(scene.arrived(), [])
+  await scene.crash()
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), texts(0, 5))
+  t.is(scene.account.totals.skipped.before, undefined)
+})
+
+test('a segment, a file of bodies: both slots say that it is needless before it is deleted', async t => {
+  const random = seededRandom(t)
+  for (let round = 0; round < 30; round++) {
+    const scene = await Scene.open({ maxBytes: 40_000 })
+    let sent = 0
+    while (sent < 300) {
+      const count = random.integer(1, 60)
+      if (random.chance(0.3)) scene.refuseSends(2)
+      scene.send(texts(sent, sent + count))
+      sent += count
+      await scene.environment.pass(random.integer(0, 2_000))
+      scene.takeSends()
+      await scene.environment.pass(random.integer(0, 4_000))
+    }
+    const isIdle = random.chance(0.5)
+    if (isIdle) await scene.environment.pass(10_000)
+    await damageNewest(scene.environment.fileSystem)
+    await scene.crash()
+    await scene.allDone()
+    t.deepEqual(scene.account.totals.lost, {}, `round ${round}`)
+    t.is(scene.account.acked, sent, `round ${round}`)
+    t.deepEqual(scene.arrived(), texts(0, sent), `round ${round}`)
+    if (isIdle) {
+      await scene.environment.pass(5_000)
+      // They are deleted, though nothing changes any more.
+      t.true(scene.environment.fileSystem.find(/^(places|bodies)-/).length <= 4)
+    }
+    await scene.close()
+  }
+})
+
+test('a remote queue is in both slots before the first message goes there', async t => {
+  const scene = await Scene.open()
+  await scene.environment.pass(3_000)
+  const held = scene.holdSends()
+  scene.send(['m0', 'm1'])
+  await scene.until('it is out', () => held.length === 1)
+  held[0]!.store()
+  await damageNewest(scene.environment.fileSystem)
+  await scene.crash()
+  scene.takeSends()
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), ['m0', 'm1'])
+})
+
+test('with any bit of a slot flipped all arrives once, and is counted so', async t => {
+  const random = seededRandom(t)
+  const scene = await halfThere()
+  const left = scene.environment.afterCrash().fileSystem
+  const messages = [...scene.remote.broker.queue(TOPIC, 0).messages]
+  for (const path of slots)
+    for (let round = 0; round < 60; round++) {
+      const disk = left.afterCrash(false)
+      const bytes = Buffer.from(disk.bytes(path))
+      const bit = random.integer(0, bytes.length * 8 - 1)
+      bytes[bit >> 3]! ^= 1 << (bit & 7)
+      disk.put(path, bytes)
+      scene.remote.broker.queue(TOPIC, 0).messages = [...messages]
+      const options = { disk, source: scene.source, clusters: new Map([['default', scene.remote]]) }
+      const next = await Scene.open(options)
+      scene.takeSends()
+      await next.allDone()
+      t.deepEqual(ours(next), texts(0, 20), `bit ${bit} of ${path}`)
+      t.is(next.account.acked, 20)
+      t.deepEqual(next.account.totals.lost, {})
+    }
+})
