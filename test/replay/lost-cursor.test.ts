@@ -75,11 +75,11 @@ for (const [what, ruin] of ruins) {
     const random = seededRandom(t)
     const scene = await halfThere()
     ruin(scene.environment.fileSystem)
-    scene.remote.disconnect(scene.environment.network)
+    scene.remote.away.add(scene.remote.broker)
     for (let round = 0; round < 6; round++) {
+      if (round === 3) scene.remote.away.clear()
       await scene.crash()
       scene.holdSends()
-      if (round < 3) scene.remote.disconnect(scene.environment.network)
       await scene.environment.pass(random.integer(0, round < 3 ? 5_000 : 200_000))
     }
     await scene.crash()
@@ -122,12 +122,16 @@ test('a segment, a file of bodies: both slots say that it is needless before it 
   const random = seededRandom(t)
   for (let round = 0; round < 30; round++) {
     const scene = await Scene.open({ maxBytes: 40_000 })
+    const spills = random.pick([0, 0.3])
     let sent = 0
-    while (sent < 300) {
-      const count = random.integer(1, 60)
-      if (random.chance(0.3)) scene.refuseSends(2)
-      scene.send(texts(sent, sent + count))
-      sent += count
+    while (sent < 400) {
+      const count = random.integer(1, 150)
+      if (random.chance(spills)) scene.refuseSends(2)
+      // In appends of their own: a segment ends, and the next begins, within a second.
+      for (const end = sent + count; sent < end; sent = Math.min(end, sent + 20)) {
+        scene.send(texts(sent, Math.min(end, sent + 20)))
+        await scene.environment.pass(10)
+      }
       await scene.environment.pass(random.integer(0, 2_000))
       scene.takeSends()
       await scene.environment.pass(random.integer(0, 4_000))
@@ -151,6 +155,8 @@ test('a segment, a file of bodies: both slots say that it is needless before it 
 
 test('a remote queue is in both slots before the first message goes there', async t => {
   const scene = await Scene.open()
+  // The link's group is a cursor of its own.
+  scene.send(['first'], 1)
   await scene.environment.pass(3_000)
   const held = scene.holdSends()
   scene.send(['m0', 'm1'])
@@ -184,4 +190,28 @@ test('with any bit of a slot flipped all arrives once, and is counted so', async
       t.is(next.account.acked, 20)
       t.deepEqual(next.account.totals.lost, {})
     }
+})
+
+test('so it is with files of bodies of which all becomes done at once', async t => {
+  const scene = await Scene.open({ maxBytes: 40_000 })
+  scene.refuseSends(2)
+  for (let from = 0; from < 800; from += 100) {
+    scene.send(texts(from, from + 100))
+    await scene.environment.pass(3_000)
+  }
+  scene.send(['last'])
+  // Its segment, too, needs nothing any more.
+  await scene.spillAll()
+  await scene.environment.pass(3_000)
+  const { fileSystem } = scene.environment
+  const bodies = fileSystem.find(/^bodies-/)
+  t.true(bodies.length > 1, `${bodies.map(path => fileSystem.bytes(path).length)}`)
+  scene.takeSends()
+  await scene.allDone()
+  await scene.until('a file is deleted', () => fileSystem.find(/^bodies-/).length <= 1)
+  await damageNewest(fileSystem)
+  await scene.crash()
+  t.deepEqual(scene.account.totals.lost, {})
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), [...texts(0, 800), 'last'])
 })
