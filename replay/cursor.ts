@@ -11,6 +11,7 @@ import { crc32 } from 'node:zlib'
 import type { Totals } from './account.ts'
 import type { FileSystem } from './file-system.ts'
 import type { EncodedKnownEnds } from './known-ends.ts'
+import { type ReadableFiles, readWhole } from './readable-files.ts'
 
 export interface QueueMark {
   epoch: number
@@ -81,12 +82,12 @@ export class Cursor {
     this.#paths = SLOT_FILES.map(file => `${folder}/${file}`)
   }
 
-  /** The newest slot that is whole; `damaged` where there are slots and none is, `none` where there is none. */
-  async read(): Promise<Slot | 'damaged' | 'none'> {
+  /** The newest slot that is whole; `damaged` where there are slots and none is, `none` where there is none. Throws SlotVersionError. */
+  async read(files: ReadableFiles = this.#fileSystem): Promise<Slot | 'damaged' | 'none'> {
     let newest: Slot | undefined
     let found = false
     for (const path of this.#paths) {
-      const bytes = await this.#fileSystem.read(path)
+      const bytes = await readWhole(files, path)
       found ||= bytes !== undefined && bytes.length > 0
       const slot = bytes === undefined ? undefined : decodeSlot(bytes, path)
       if (slot !== undefined && (newest === undefined || slot.generation > newest.generation)) newest = slot

@@ -11,6 +11,7 @@ import type { Environment } from './environment.ts'
 import type { FileSystem } from './file-system.ts'
 import { Lane, type LaneContext } from './lane.ts'
 import type { Place } from './place.ts'
+import type { ReadableFiles } from './readable-files.ts'
 import { type LoadPage, Reader } from './reader.ts'
 import type { Remote } from './remote.ts'
 import { OUTAGE_MOST, RemoteBroker } from './remote-broker.ts'
@@ -85,12 +86,12 @@ export class Feed {
   }
 
   /** The newest slot; undefined where there is none, or none that is whole. Throws SlotVersionError, OtherClusterError. */
-  async open(): Promise<Slot | undefined> {
+  async open(files: ReadableFiles): Promise<Slot | undefined> {
     const { fileSystem } = this.#environment
     // It has a folder from its first start on.
     const isKnown = (await fileSystem.list(dirname(this.#folder))).includes(this.remote.label)
     await fileSystem.makeFolder(this.#folder)
-    const slot = await this.#cursor.read()
+    const slot = await this.#cursor.read(files)
     this.#wasLeftOut = (await fileSystem.read(`${this.#folder}/${LEFT_OUT}`)) !== undefined
     this.isNew = slot === 'none' && !isKnown
     if (slot === 'damaged') this.#lostCursor = 'damaged'
@@ -193,8 +194,7 @@ export class Feed {
     )
     this.#unknownLinksUntil = clock.now() + OUTAGE_MOST
     if (oldestAckedAt === undefined) return
-    for (const lane of this.#lanes.values())
-      if (lane.queue.count > 0) lane.sentSince = oldestAckedAt - CLOCKS_APART
+    for (const lane of this.#lanes.values()) if (lane.queue.count > 0) lane.sentSince = oldestAckedAt - CLOCKS_APART
   }
 
   /** Places behind the slot whose records are damaged or gone. */

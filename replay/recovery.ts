@@ -14,7 +14,8 @@ import type { Feed } from './feed.ts'
 import type { RecoveredSegment } from './journal.ts'
 import type { Message } from './message.ts'
 import { Page } from './page.ts'
-import { ALL_REMOTES, eraOf, type Place } from './place.ts'
+import { ALL_REMOTES, eraOf, PLACE_BYTES, type Place } from './place.ts'
+import { readWhole, type StartFiles } from './readable-files.ts'
 import { listed, parseSegmentName, readSegment } from './segment.ts'
 import { SequenceSet } from './sequence-set.ts'
 import { isAmong } from './slot-marks.ts'
@@ -53,6 +54,7 @@ interface QueueFound {
 
 export class Recovery {
   readonly #environment: Environment
+  readonly #diskFiles: StartFiles
   readonly #folder: string
   readonly #feeds: readonly Feed[]
   readonly #backlog: (topic: string, queueId: number) => Backlog
@@ -71,12 +73,14 @@ export class Recovery {
   /** `known`: topics and epochs that cursors name. `backlog` makes a queue's backlog, with a reader for each feed. */
   constructor(
     environment: Environment,
+    files: StartFiles,
     folder: string,
     feeds: readonly Feed[],
     known: { topics: ReadonlyMap<number, string>; epochIds: ReadonlyMap<number, string> },
     backlog: (topic: string, queueId: number) => Backlog,
   ) {
     this.#environment = environment
+    this.#diskFiles = files
     this.#folder = folder
     this.#feeds = feeds
     this.#topics = new Map(known.topics)
@@ -84,9 +88,9 @@ export class Recovery {
     this.#backlog = backlog
   }
 
-  /** Throws SegmentVersionError, and where the folder cannot be read. */
+  /** Throws SegmentVersionError, and where the disk gives nothing. */
   async run(): Promise<Recovered> {
-    const names = await this.#environment.fileSystem.list(this.#folder)
+    const names = await this.#diskFiles.list(this.#folder)
     const segments = listed(names, parseSegmentName)
     const files = listed(names, parseBlockFileName)
     for (const segment of segments) await this.#readNames(segment.name, segment.salt)
@@ -96,10 +100,18 @@ export class Recovery {
     for (const { slotSequence } of this.#feeds) this.#low = Math.min(this.#low, slotSequence ?? this.#low)
     for (const block of blocks.values()) await this.#readBlock(block)
     for (const segment of segments) await this.#readPlaces(segment.name, segment.salt)
+    const { given, unreadable } = this.#diskFiles
+    if (unreadable > 0 && given === 0)
+      throw new Error(
+        `${this.#folder}: the disk gives nothing of ${unreadable} bytes (EIO): it is away, or failing. Once it works, start again; to give up what it holds, move the folder away`,
+      )
     const found = await this.#restore()
     this.#account(found)
     return {
-      sequence: Math.max(this.#high + 1, ...this.#feeds.map(feed => feed.slotSequence ?? 0)),
+      // Numbers of what was not read are not given again: the disk may give it at another start.
+      sequence:
+        Math.max(this.#high + 1, ...this.#feeds.map(feed => feed.slotSequence ?? 0)) +
+        Math.ceil(unreadable / PLACE_BYTES),
       nextSegmentId: (segments.at(-1)?.id ?? 0) + 1,
       nextFileId: (files.at(-1)?.id ?? 0) + 1,
       topics: this.#topics,
@@ -131,7 +143,7 @@ export class Recovery {
     const file: BlockFile = { path, bytes: 0, pages: 0, era: Number.POSITIVE_INFINITY }
     this.#files.push(file)
     await this.#environment.fileSystem.sync(path)
-    const { bytes, damaged, tornBytes } = await scanBlockFile(this.#environment.fileSystem, path, salt, scanned => {
+    const { bytes, damaged, tornBytes } = await scanBlockFile(this.#diskFiles, path, salt, scanned => {
       this.#high = Math.max(this.#high, scanned.header.maxSequence)
       this.#epochIds.set(scanned.header.epoch, scanned.header.epochId)
       file.era = Math.min(file.era, eraOf(scanned.header.epoch))
@@ -150,7 +162,7 @@ export class Recovery {
   async #readBlock(block: FoundBlock): Promise<void> {
     const { topic, queueId, maxSequence } = block.header
     if (maxSequence >= this.#low) {
-      const read = await readBlockPlaces(this.#environment.fileSystem, block)
+      const read = await readBlockPlaces(this.#diskFiles, block)
       // Its messages are with the journal still, or missing there.
       if (read === undefined) return
       for (const place of read.places) if (this.#see(place.sequence) && place.skipMask !== 0) this.#countSkipped(place)
@@ -202,15 +214,20 @@ export class Recovery {
         { segment: name, at, bytes: length },
         'journal segment is damaged: what is whole behind it is used',
       )
-      await this.#environment.fileSystem.replace(
-        `${this.#folder}/damaged-${name}-${at}`,
-        bytes.subarray(at, at + Math.min(length, KEPT_DAMAGE)),
-      )
+      await this.#keepAside(`damaged-${name}-${at}`, bytes.subarray(at, at + Math.min(length, KEPT_DAMAGE)))
     }
   }
 
+  /** A disk that does not take it does not stop the start. */
+  async #keepAside(name: string, bytes: Buffer): Promise<void> {
+    const { fileSystem, log } = this.#environment
+    await fileSystem
+      .replace(`${this.#folder}/${name}`, bytes)
+      .catch(error => log.warn({ file: name, err: error }, 'what is damaged could not be kept aside'))
+  }
+
   async #read(name: string): Promise<Buffer> {
-    return (await this.#environment.fileSystem.read(`${this.#folder}/${name}`)) ?? Buffer.alloc(0)
+    return (await readWhole(this.#diskFiles, `${this.#folder}/${name}`)) ?? Buffer.alloc(0)
   }
 
   #queue(topic: string, queueId: number): QueueFound {
@@ -268,7 +285,7 @@ export class Recovery {
     const isLate = header.late || backlog.isLate(epoch, header.minOffset)
     let read: BlockPlaces | undefined
     if (isStraddled || isLate || whole.includes('some')) {
-      read = await readBlockPlaces(this.#environment.fileSystem, block)
+      read = await readBlockPlaces(this.#diskFiles, block)
       if (read === undefined) return
     }
     const done = this.#feeds.map((feed, index) =>

@@ -18,6 +18,7 @@ import { Pace, QUESTIONS_MOST } from './pace.ts'
 import { PAGE_BYTES, type Page } from './page.ts'
 import { ALL_REMOTES, eraOf, type Place, SKIP_REASONS } from './place.ts'
 import { Readable } from './readable.ts'
+import { StartFiles } from './readable-files.ts'
 import { Recovery } from './recovery.ts'
 import { Release } from './release.ts'
 import type { Remote } from './remote.ts'
@@ -203,15 +204,18 @@ export class SourceBroker {
     await noteLeftOut(fileSystem, folder, this.feeds).catch(error =>
       log.error({ err: error, broker: name }, 'it could not be noted which remotes are not configured now'),
     )
+    const files = new StartFiles(fileSystem, clock, (file, at, bytes) =>
+      log.error({ file, at, bytes }, 'the disk does not give a part of the journal: it is taken for damaged'),
+    )
     const slots: Slot[] = []
     for (const feed of this.feeds) {
-      const slot = await feed.open()
+      const slot = await feed.open(files)
       if (slot !== undefined) slots.push(slot)
     }
     for (const feed of this.feeds) for (const { topic, queueId } of feed.knownQueues) this.#backlog(topic, queueId)
     const newest = slots.sort((a, b) => b.sequence - a.sequence)[0]
     const known = { topics: new Map(newest?.topics), epochIds: new Map(newest?.epochIds) }
-    const recovery = new Recovery(this.#environment, folder, this.feeds, known, (topic, queueId) =>
+    const recovery = new Recovery(this.#environment, files, folder, this.feeds, known, (topic, queueId) =>
       this.#backlog(topic, queueId),
     )
     const recovered = await recovery.run()

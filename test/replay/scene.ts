@@ -219,14 +219,23 @@ export class Scene {
       newRemotes: this.options.newRemotes ?? [],
       forgetRemotes: this.options.forgetRemotes ?? [],
     })
-    const opening = this.replay.open()
-    opening.catch(() => {})
-    // It may ask the remotes.
-    await environment.settled()
-    await opening
-    this.broker = await this.replay.broker('paris-a', 'paris', 0, source.broker.address)
+    await this.#opened(async () => {
+      await this.replay.open()
+      return this.replay.broker('paris-a', 'paris', 0, source.broker.address)
+    })
     if (!this.options.isUnknown) this.broker.readable.mayReadBack(TOPIC, 0, 0)
     await environment.settled()
+  }
+
+  /** It may ask the remotes, and a disk that fails is given time. */
+  async #opened(open: () => Promise<SourceBroker>): Promise<void> {
+    let isOver = false
+    const opening = open().finally(() => {
+      isOver = true
+    })
+    opening.catch(() => {})
+    await this.until('it is open', () => isOver)
+    this.broker = await opening
   }
 }
 

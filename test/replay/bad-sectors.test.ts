@@ -1,0 +1,167 @@
+// A start on a disk with sectors that cannot be read: they are damage like any other, and do not stop it.
+
+import test from 'ava'
+import { SEGMENT_HEADER_BYTES } from '../../replay/segment.ts'
+import { DiskError, type FakeDisk } from '../support/fake-disk.ts'
+import { Random } from '../support/random.ts'
+import { placesIn } from './journal-lab.ts'
+import { Scene, slotFolder, TOPIC, texts } from './scene.ts'
+
+const SECTOR = 4096
+const PLACE_BYTES = 72
+
+let starts = 1
+
+/** From now on the disk does not give this sector; `until`: up to then, by the clock that is given. */
+function breakSector(disk: FakeDisk, path: string, sector: number, isOver: () => boolean = () => false): void {
+  const { read, readAt } = disk
+  const fail = () => new DiskError('EIO', 'read', path)
+  disk.read = async from => {
+    if (from === path && !isOver()) throw fail()
+    return read.call(disk, from)
+  }
+  disk.readAt = async (from, at, length) => {
+    if (from === path && at < (sector + 1) * SECTOR && at + length > sector * SECTOR && !isOver()) throw fail()
+    const bytes = disk.files.get(from)?.bytes
+    return bytes === undefined ? readAt.call(disk, from, at, length) : bytes.subarray(at, at + length)
+  }
+}
+
+/** Messages that wait, as the cursor knows, some in blocks, some in the segment. */
+async function waiting(spilled: number, journaled: number): Promise<Scene> {
+  const scene = await Scene.open()
+  scene.refuseSends(2)
+  scene.send(texts(0, spilled))
+  if (spilled > 0) await scene.spillAll()
+  const disk = scene.environment.fileSystem
+  // What comes stays in the segment.
+  disk.fault = (operation, path) =>
+    /bodies-/.test(path) && operation !== 'read' ? new DiskError('EIO', operation, path) : undefined
+  scene.send(texts(spilled, spilled + journaled))
+  await scene.environment.pass(3_000)
+  return scene
+}
+
+async function next(scene: Scene, ruin: (disk: FakeDisk) => void): Promise<Scene> {
+  const disk = scene.environment.afterCrash().fileSystem
+  ruin(disk)
+  scene.takeSends()
+  const random = new Random(++starts)
+  return Scene.open({ disk, random, source: scene.source, clusters: new Map([['default', scene.remote]]) })
+}
+
+test('of a segment with a sector that is not given, all else is read, and exactly its places are lost', async t => {
+  for (let sector = 0; ; sector++) {
+    const scene = await waiting(0, 250)
+    const [path] = scene.environment.fileSystem
+      .find(/^places-/)
+      .filter(path => scene.environment.fileSystem.bytes(path).length > SECTOR) as [string]
+    const bytes = scene.environment.fileSystem.bytes(path)
+    if (sector * SECTOR >= bytes.length) break
+    const first = bytes.length - 250 * PLACE_BYTES
+    t.is(placesIn(path, bytes).length, 250)
+    t.true(first > SEGMENT_HEADER_BYTES)
+    const lost = texts(0, 250).filter((_, index) => {
+      const at = first + index * PLACE_BYTES
+      return at < (sector + 1) * SECTOR && at + PLACE_BYTES > sector * SECTOR
+    })
+    const after = await next(scene, disk => breakSector(disk, path, sector))
+    await after.allDone()
+    t.deepEqual(after.account.totals.lost, { journal: lost.length })
+    t.deepEqual(
+      after.arrived(),
+      texts(0, 250).filter(text => !lost.includes(text)),
+    )
+    t.is(after.account.acked, 250)
+    t.is(after.environment.log.said('the disk does not give a part of the journal').length, 1)
+    // Numbers of what may be given another time are not used.
+    after.send(['more'])
+    await after.allDone()
+    const again = await next(after, () => {})
+    await again.allDone()
+    t.true(again.arrived().includes('more'))
+    t.is(new Set(again.arrived()).size, again.arrived().length)
+    await again.close()
+  }
+})
+
+test('of a file of blocks, too: what stands in the segment, or in other blocks, is not lost', async t => {
+  const scene = await waiting(600, 50)
+  const [path] = scene.environment.fileSystem.find(/^bodies-/) as [string]
+  const sectors = Math.ceil(scene.environment.fileSystem.bytes(path).length / SECTOR)
+  t.true(sectors > 3)
+  const messages = [...scene.remote.broker.queue(TOPIC, 0).messages]
+  for (let sector = 0; sector < sectors; sector++) {
+    scene.remote.broker.queue(TOPIC, 0).messages = [...messages]
+    const after = await next(scene, disk => breakSector(disk, path, sector))
+    await after.allDone()
+    const { lost } = after.account.totals
+    const arrived = after.arrived()
+    t.deepEqual(
+      arrived,
+      texts(0, 650).filter(text => arrived.includes(text)),
+    )
+    t.is(arrived.length + (lost.journal ?? 0), 650, `sector ${sector}`)
+    t.true(arrived.length >= 50)
+    t.is(after.account.acked, 650)
+    await after.close()
+  }
+})
+
+test('of a slot that is not given the other one counts; of both, what the journal holds is looked for', async t => {
+  const slots = [0, 1].map(number => `${slotFolder()}/cursor-${number}`)
+  for (const broken of [[slots[0]!], [slots[1]!], slots]) {
+    const scene = await Scene.open()
+    scene.send(texts(0, 10))
+    await scene.allDone()
+    await scene.environment.pass(2_000)
+    scene.refuseSends(2)
+    scene.send(texts(10, 20))
+    await scene.environment.pass(2_000)
+    const after = await next(scene, disk => {
+      for (const path of broken) breakSector(disk, path, 0)
+    })
+    await after.allDone()
+    t.deepEqual(after.arrived(), texts(0, 20))
+    t.deepEqual(after.account.totals.lost, {})
+  }
+})
+
+test('a disk that fails for a while is waited for, and nothing is lost', async t => {
+  const scene = await waiting(0, 250)
+  const [path] = scene.environment.fileSystem.find(/^places-/) as [string]
+  let reads = 0
+  const after = await next(scene, disk => breakSector(disk, path, 1, () => ++reads > 6))
+  await after.allDone()
+  t.deepEqual(after.account.totals.lost, {})
+  t.deepEqual(after.arrived(), texts(0, 250))
+})
+
+test('a disk that gives nothing at all stops the start', async t => {
+  const scene = await waiting(0, 250)
+  await t.throwsAsync(
+    next(scene, disk => {
+      const { readAt } = disk
+      disk.readAt = async (path, at, length) => {
+        if (path.includes('/brokers/')) throw new DiskError('EIO', 'read', path)
+        return readAt.call(disk, path, at, length)
+      }
+    }),
+    { message: /the disk gives nothing of \d+ bytes/ },
+  )
+})
+
+test('damage that cannot be kept aside does not stop the start', async t => {
+  const scene = await waiting(0, 250)
+  const [path] = scene.environment.fileSystem.find(/^places-/) as [string]
+  const after = await next(scene, disk => {
+    const bytes = Buffer.from(disk.bytes(path))
+    bytes[5_000]! ^= 1
+    disk.put(path, bytes)
+    disk.fault = (operation, path) =>
+      /damaged-/.test(path) && operation === 'replace' ? new DiskError('ENOSPC', operation, path) : undefined
+  })
+  await after.allDone()
+  t.deepEqual(after.account.totals.lost, { journal: 1 })
+  t.is(after.arrived().length, 249)
+})
