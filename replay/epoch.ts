@@ -326,7 +326,11 @@ export class Epochs {
    */
   doubtful({ era, address }: SourceEpoch, topic: string, queueId: number, queueOffset: number): SourceEpoch {
     era.doubtful ??= new SourceEpoch(address, era)
-    this.#doubtful.push({ epoch: era.doubtful, topic, queueId, queueOffset, before: this.#forwarded })
+    const added = { epoch: era.doubtful, topic, queueId, queueOffset, before: this.#forwarded }
+    // What stands before one that was found earlier, and below, stands before this one, too.
+    const isWithin = (one: Doubtful) =>
+      one.epoch === added.epoch && one.topic === topic && one.queueId === queueId && one.queueOffset <= queueOffset
+    this.#doubtful = [...this.#doubtful.filter(one => !isWithin(one)), added]
     return era.doubtful
   }
 

@@ -1,7 +1,7 @@
 // Sends without an answer, looked for at the source: taken where they are there, and holding back nothing where they are not.
 
 import test from 'ava'
-import { hostBytes } from '../../codec/index.ts'
+import { decodeHeader, hostBytes, RequestCode } from '../../codec/index.ts'
 import { BORN, propertiesWith } from './sample.ts'
 import { Scene, TOPIC } from './scene.ts'
 
@@ -180,6 +180,41 @@ test('what the source has lost with its tail is not found, and not missed', asyn
   lost.lose(['m4'], { bornHost: OURS })
   await scene.environment.pass(3_000)
   t.deepEqual([scene.account.acked, unresolved(scene)], [4, 0])
+})
+
+test('one that stands where the source has lost another is found, though its connection ended before its epoch was known', async t => {
+  const scene = await Scene.open()
+  scene.send(['m0', 'm1', 'm2'])
+  await scene.allDone()
+  scene.source.broker.loseTail(2)
+  const connection = scene.connect()
+  const [first, second] = [scene.forward(0, connection), scene.forward(0, connection)]
+  first.store('m3', { bornHost: OURS })
+  second.store('m4', { bornHost: OURS })
+  second.lose(['m4'], { bornHost: OURS })
+  first.lose(['m3'], { bornHost: OURS })
+  await scene.until('all are there', () => scene.arrived().length === 5)
+  t.deepEqual(scene.arrived(), ['m0', 'm1', 'm2', 'm3', 'm4'])
+  t.deepEqual([scene.account.acked, unresolved(scene), scene.account.totals.reordered], [5, 0, 0])
+  await scene.close()
+})
+
+test('one that came over our socket is ours, though another was found in its place before the source lost that', async t => {
+  const scene = await Scene.open()
+  const { broker } = scene.source
+  scene.send(['m0'])
+  await scene.allDone()
+  scene.forward(0, scene.connect()).store('m1', { bornHost: OURS }).lose(['m1'], { bornHost: OURS })
+  await scene.until('it is found', () => scene.arrived().length === 2)
+  broker.loseTail(1)
+  // Whether it is the same log is not known in time.
+  broker.intercept = ({ head }) => decodeHeader(head).code === RequestCode.VIEW_MESSAGE_BY_ID
+  scene.forward(0, scene.connect()).store('m2', { bornHost: OTHER_SOCKET }).lose(['m2'], { bornHost: OTHER_SOCKET })
+  await scene.environment.pass(600)
+  broker.intercept = () => false
+  await scene.until('it is found, too', () => scene.arrived().length === 3)
+  t.deepEqual(scene.arrived(), ['m0', 'm1', 'm2'])
+  await scene.close()
 })
 
 test('sends of more than the limit are not kept: the oldest are counted as unresolved', async t => {
