@@ -74,15 +74,29 @@ test('of a segment with a sector that is not given, all else is read, and exactl
     )
     t.is(after.account.acked, 250)
     t.is(after.environment.log.said('the disk does not give a part of the journal').length, 1)
-    // Numbers of what may be given another time are not used.
-    after.send(['more'])
-    await after.allDone()
-    const again = await next(after, () => {})
-    await again.allDone()
-    t.true(again.arrived().includes('more'))
-    t.is(new Set(again.arrived()).size, again.arrived().length)
-    await again.close()
+    await after.close()
   }
+})
+
+test('numbers of what was not given are not given to others: it may be given another time', async t => {
+  const scene = await waiting(0, 250)
+  // Behind the cursor.
+  scene.send(texts(250, 300))
+  await scene.environment.settled()
+  const { fileSystem } = scene.environment
+  const [path] = fileSystem.find(/^places-/) as [string]
+  const tail = Math.floor((fileSystem.bytes(path).length - 1) / SECTOR)
+  const after = await next(scene, disk => breakSector(disk, path, tail))
+  after.refuseSends(2)
+  after.send(texts(300, 320))
+  await after.environment.settled()
+  const again = await next(after, () => {})
+  await again.allDone()
+  t.deepEqual(
+    again.arrived().filter(text => texts(300, 320).includes(text)),
+    texts(300, 320),
+  )
+  t.is(new Set(again.arrived()).size, again.arrived().length)
 })
 
 test('of a file of blocks, too: what stands in the segment, or in other blocks, is not lost', async t => {
