@@ -27,6 +27,8 @@ const TIMER_PRECISION_MS = 1_000
 const PULL_MESSAGES_MAX = 32
 const PULL_BYTES_MAX = 262_144
 const INDEX_ANSWERS_MAX = 64
+/** Of a file of a queue. */
+const ENTRIES_OF_A_FILE = 300_000
 
 const COMMITTED = 0x8
 /** The second layout is for topics with longer names, which 5.3.3 does not take. */
@@ -543,10 +545,14 @@ export class EmbeddedStore {
     return this.#queue(topic, queueId).entries.first
   }
 
-  /** The first offset of a message stored at this time or later. */
+  /**
+   * The first offset of a message stored at this time or later. Where all are younger it is where the queue's file begins, as
+   * a broker has it: what stood there may have expired.
+   */
   searchOffset(topic: string, queueId: number, timestamp: number): number {
     const { entries } = this.#queue(topic, queueId)
     let low = entries.first
+    if (low < entries.end && entries.get(low)!.storeTimestamp > timestamp) return low - (low % ENTRIES_OF_A_FILE)
     let high = entries.end
     while (low < high) {
       const middle = (low + high) >> 1

@@ -346,9 +346,12 @@ export class ModelBroker implements Host {
       case RequestCode.GET_MIN_OFFSET:
         return { ext: [['offset', queue?.minOffset ?? 0]] }
       case RequestCode.SEARCH_OFFSET_BY_TIMESTAMP: {
+        // What is not readable yet is not found; where all is younger, it is where the queue's file begins, also what expired.
         const from = Number(ext.get('timestamp'))
-        const found = queue?.records.find(({ storeTimestamp }) => storeTimestamp >= from)
-        return { ext: [['offset', found?.queueOffset ?? queue?.nextOffset ?? 0]] }
+        const end = queue === undefined ? 0 : this.log.readableEnd(queue)
+        const found = queue?.records.find(record => record.queueOffset < end && record.storeTimestamp >= from)
+        if (found === undefined) return { ext: [['offset', end]] }
+        return { ext: [['offset', found === queue?.records[0] && found.storeTimestamp > from ? 0 : found.queueOffset]] }
       }
       case RequestCode.GET_BROKER_RUNTIME_INFO: {
         const { min, end, dispatched } = this.log
