@@ -123,6 +123,8 @@ export async function inspectJournal(
   const found = new Map<RemoteReading, Found>(
     reading.remotes.map(remote => [remote, { waiting: 0, withoutBody: 0, behindCursor: 0 }]),
   )
+  /** Whose topic or epoch nobody can tell. */
+  const nameless = new Map<RemoteReading, number>()
   const damage: Damage[] = []
   const damagedIn = new Map<string, { ranges: number; bytes: number }>()
   let damagedRanges = 0
@@ -130,7 +132,16 @@ export async function inspectJournal(
     batch => {
       for (const one of batch.places) {
         const queue = queues.of(one)
-        for (const [remote, counts] of found) count(remote, counts, queue, one)
+        for (const [remote, counts] of found) {
+          count(remote, counts, queue, one)
+          const { topic, epochId, place } = one
+          if (
+            (topic === undefined || epochId === undefined) &&
+            !remote.isSkipped(place) &&
+            !remote.covers(place.sequence)
+          )
+            nameless.set(remote, (nameless.get(remote) ?? 0) + 1)
+        }
       }
       for (const one of batch.damage) {
         damagedRanges++
@@ -153,7 +164,7 @@ export async function inspectJournal(
       deadLetters: await remote.deadLetters(),
       slot: slot === undefined ? null : inspectSlot(slot),
       found: found.get(remote)!,
-      missing: wentOn ? null : missing(reading, remote, found.get(remote)!),
+      missing: wentOn ? null : missing(reading, remote, found.get(remote)!, nameless.get(remote) ?? 0),
       isBehindOthers: slot !== undefined && slot.sequence < newest,
     })
   }
@@ -238,13 +249,18 @@ function unclearAgain({ queues }: NonNullable<RemoteReading['slot']>): number {
 }
 
 /** As a start counts what is lost. */
-function missing(reading: JournalReading, remote: RemoteReading, found: Found): RemoteInspection['missing'] {
+function missing(
+  reading: JournalReading,
+  remote: RemoteReading,
+  found: Found,
+  nameless: number,
+): RemoteInspection['missing'] {
   const { slot } = remote
   if (slot === undefined) return null
   const covered = found.waiting - found.behindCursor
   return {
     places: Math.max(0, slot.waiting - unclearAgain(slot) - covered),
-    records: reading.seen.missing(slot.sequence, reading.end),
+    records: reading.seen.missing(slot.sequence, reading.end) + nameless,
   }
 }
 

@@ -67,6 +67,8 @@ export class Recovery {
   readonly #seen = new SequenceSet()
   #low = Number.POSITIVE_INFINITY
   #high = -1
+  /** Places whose topic or epoch nobody can tell: what named it is damaged. */
+  readonly #nameless: Place[] = []
   #waiting = 0
   #oldestAckedAt: number | undefined
 
@@ -195,7 +197,11 @@ export class Recovery {
         if (!this.#see(place.sequence)) return
         if (place.skipMask !== 0) this.#countSkipped(place)
         const topic = this.#topics.get(topicNumber)
-        if (topic === undefined || !this.#epochIds.has(place.epoch) || place.skipMask === ALL_REMOTES) return
+        if (place.skipMask === ALL_REMOTES) return
+        if (topic === undefined || !this.#epochIds.has(place.epoch)) {
+          this.#nameless.push(place)
+          return
+        }
         if (this.#feeds.every(feed => feed.isDone(topic, queueId, place))) return
         segment.live++
         this.#queue(topic, queueId).leftovers.push({ place, body })
@@ -355,7 +361,9 @@ export class Recovery {
   #account(covered: ReadonlyMap<Feed, number>): void {
     for (const [feed, found] of covered) {
       feed.foundWaiting(found)
-      if (feed.slotSequence !== undefined) feed.missing(this.#seen.missing(feed.slotSequence, this.#high + 1))
+      const gone = feed.slotSequence === undefined ? 0 : this.#seen.missing(feed.slotSequence, this.#high + 1)
+      const isMissing = (place: Place) => feed.isBehindSlot(place.sequence) && !feed.isSkipped(place)
+      feed.missing(gone + this.#nameless.filter(isMissing).length)
     }
   }
 }

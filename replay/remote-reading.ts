@@ -63,7 +63,7 @@ export class RemoteReading {
     this.#marks = slot && new SlotMarks(slot)
   }
 
-  /** `none`: what the journal holds is older than this remote. `damaged`: all of it is looked for at the remote. */
+  /** `none`, `damaged`: what the journal holds is looked for at the remote. */
   get cursor(): SlotReading['state'] {
     if (this.slot !== undefined) return 'whole'
     return this.slots.some(({ state }) => state === 'damaged') ? 'damaged' : 'none'
@@ -84,7 +84,7 @@ export class RemoteReading {
 
   /** Whether a start would take it for one that has to be done. */
   isWaiting(topic: string | undefined, queueId: number, place: Place): boolean {
-    if (this.cursor === 'none' || topic === undefined || this.isSkipped(place)) return false
+    if (topic === undefined || this.isSkipped(place)) return false
     return !this.#marks?.isDone(topic, queueId, place)
   }
 

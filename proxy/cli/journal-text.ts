@@ -96,7 +96,7 @@ function remoteLines(remote: RemoteInspection): string[] {
     state === 'whole' ? `${file} generation ${generation}, sequence ${sequence}` : `${file} ${state}`,
   )
   const lines = [`  remote ${label}`, `    cursor: ${slotTexts.join('; ')}`]
-  if (cursor === 'none') lines.push('    no cursor: what the journal holds is older than this remote')
+  if (cursor === 'none') lines.push('    no cursor: what the journal holds is looked for at the remote')
   if (cursor === 'damaged') lines.push('    no whole cursor: all that the journal holds is looked for at the remote')
   if (slot !== null) {
     const { replicated, deadLettered, skipped, lost, unresolved, reordered, unstamped, sent, sentAgain } = slot.totals

@@ -8,7 +8,7 @@ import { parseSegmentName, readSegment, SegmentVersionError } from '../../replay
 import { DiskError } from '../support/fake-disk.ts'
 import type { FakeEnvironment } from '../support/fake-environment.ts'
 import { seededRandom } from '../support/random.ts'
-import { FOLDER, Scene, texts } from './scene.ts'
+import { FOLDER, Scene, TOPIC, texts } from './scene.ts'
 
 test('a message that came late keeps being named as not done, though its page is on disk', async t => {
   const scene = await Scene.open()
@@ -254,3 +254,24 @@ async function crashWhenTheFirstAreFound(scene: Scene): Promise<void> {
   await scene.crash()
   await scene.allDone()
 }
+
+test('places whose topic nobody can tell any more, for its name is damaged, are lost and counted', async t => {
+  const scene = await Scene.open()
+  scene.remote.away.add(scene.remote.broker)
+  scene.send(texts(0, 3))
+  await scene.environment.settled()
+  const { fileSystem } = scene.environment
+  for (const path of fileSystem.find(/^places-/)) {
+    const bytes = Buffer.from(fileSystem.bytes(path))
+    const at = bytes.indexOf(TOPIC)
+    if (at < 0) continue
+    bytes[at]! ^= 1
+    fileSystem.put(path, bytes)
+  }
+  await scene.crash()
+  t.deepEqual(scene.account.totals.lost, { journal: 3 })
+  t.is(scene.account.acked, 3)
+  await scene.environment.pass(3_000)
+  await scene.crash()
+  t.deepEqual(scene.account.totals.lost, { journal: 3 })
+})
