@@ -9,7 +9,7 @@ import { own } from './sample.ts'
 const chunk = (bytes: number) => own(Buffer.alloc(bytes))
 const NONE = Buffer.alloc(0)
 /** What each body counts beside its chunks. */
-const OBJECT = 256
+const OBJECT = 480
 
 /** A body whose payload came in these parts. */
 function bodyOf(properties: Buffer, ...[first, ...rest]: [Buffer, ...Buffer[]]): Message {
