@@ -20,7 +20,7 @@ import type { Foldable } from './folded-places.ts'
 import { GapFiller } from './gap-filler.ts'
 import type { EncodedKnownEnds } from './known-ends.ts'
 import { LinkError } from './link.ts'
-import { PlaceFlag } from './place.ts'
+import { type Place, PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
 import { maxOffset, offsetAt } from './reading.ts'
 import { AwayError, type Remote } from './remote.ts'
@@ -74,6 +74,8 @@ export class Lane {
   readonly #sleep: Sleep
   /** Without a remote queue: messages of it may be there that came from this time on. Milliseconds, our clock. */
   sentSince: number | undefined
+  /** Sequences of what was sent, and is at the remote or not: it counts as sent again where it has to be. */
+  readonly #unclear = new Set<number>()
   #remoteQueue: RemoteQueue | undefined
   #remoteQueueDurable = false
   #awaySince: number | undefined
@@ -298,6 +300,7 @@ export class Lane {
   ): Promise<void> {
     const { account, remote } = this.#context
     account.totals.sent += messages.length
+    account.totals.sentAgain += this.#sentBefore(messages)
     let answer: Frame
     try {
       answer = await broker.send(settled, (opaque, producerGroup) =>
@@ -306,7 +309,7 @@ export class Lane {
     } catch (error) {
       if (error instanceof LinkError && error.unclear) {
         this.tail.isUnclear = true
-        account.totals.sentAgain += messages.length
+        this.#noteUnclear(messages)
       }
       remote.forgetRoute(this.topic)
       throw error
@@ -323,6 +326,7 @@ export class Lane {
         return this.#inParts(1, messages.length)
       case 'unclear':
         this.tail.isUnclear = true
+        this.#noteUnclear(messages)
         // 'The queue id is illegal' is one.
         remote.forgetRoute(this.topic)
         return this.#unclearAnswer(messages, remote.stored.get(target.broker) ?? 0, refusal)
@@ -332,6 +336,19 @@ export class Lane {
         remote.forgetRoute(this.topic)
         throw new WaitError(`the remote refuses: ${refusal}`)
     }
+  }
+
+  #noteUnclear(messages: readonly Outgoing[]): void {
+    for (const { place } of messages) this.#unclear.add(place.sequence)
+  }
+
+  /** How many of them were sent before, and did not arrive or are there no more. */
+  #sentBefore(messages: readonly Outgoing[]): number {
+    const isAgain = ({ placeFlags }: Place) => (placeFlags & PlaceFlag.AGAIN) !== 0
+    const count = messages.filter(({ place }) => this.#unclear.has(place.sequence) || isAgain(place)).length
+    // They go first: what is left of them was found.
+    if (count === 0) this.#unclear.clear()
+    return count
   }
 
   /** The messages of a refused request go in smaller ones. */
@@ -373,6 +390,7 @@ export class Lane {
     if (first === undefined || first < target.end) {
       // The topic was made anew there, or its tail is gone; or it is not said where it is.
       this.tail.doubt(first)
+      this.#noteUnclear(messages)
       return
     }
     this.tail.stored(first + messages.length - 1)

@@ -126,6 +126,21 @@ test('a request that was stored and not answered is found, and is not sent again
   t.is(scene.account.totals.replicated, 2)
 })
 
+test('a request that was stored and not answered is found, and does not count as sent again', async t => {
+  const scene = await Scene.open()
+  scene.remote.broker.onSend = send => {
+    send.store()
+    if (scene.remote.broker.sends.length === 1) send.request.breakOff()
+    else send.answerStored(scene.remote.broker.texts(TOPIC, 0).length - 1)
+  }
+  scene.send(['m0'])
+  await scene.allDone()
+  scene.send(['m1'])
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), ['m0', 'm1'])
+  t.is(scene.account.totals.sentAgain, 0)
+})
+
 test('a request that was neither stored nor answered is sent again, after it was found out', async t => {
   const scene = await Scene.open()
   const pulls: number[] = []
