@@ -66,6 +66,9 @@ interface Settling {
   promise: Promise<Settled>
 }
 
+/** Milliseconds between two looks whether the name of a broker that is settled stands for another address. */
+const ADDRESS_INTERVAL = 30_000
+
 export class RemoteBroker {
   readonly name: string
   readonly #environment: Environment
@@ -87,6 +90,7 @@ export class RemoteBroker {
   #settling: Settling | undefined
   #number = 0
   #reviving = false
+  #cancelWatch: () => void = () => {}
   readonly #revivalSleep: Sleep
   /** A marker that is under way may have been stored before what has to be readable. */
   readonly #marks = new Coalesced(() => this.#mark())
@@ -152,6 +156,7 @@ export class RemoteBroker {
   /** Settles no more; what is out is still answered. */
   stop(): void {
     this.#stopped = true
+    this.#cancelWatch()
     this.#revivalSleep.wake()
     if (this.#settled === undefined) this.#link?.end('the gateway stops')
   }
@@ -174,6 +179,7 @@ export class RemoteBroker {
       if (this.#owed) {
         await this.#earlierGone(link)
         await this.#executed(link)
+        await this.#isStillAt(link)
       }
     } catch (error) {
       link.end('the remote broker could not be settled')
@@ -183,7 +189,25 @@ export class RemoteBroker {
     this.#settled = { number: ++this.#number, address }
     log.info({ broker: this.name, address, ms: this.#now() - began }, 'the remote broker is settled')
     this.#options.settledAnew()
+    this.#watch(this.#settled)
     return this.#settled
+  }
+
+  /** It took its time: the name may stand for another address by now. Where nobody can tell, it does not. */
+  async #isStillAt(link: SendLink): Promise<void> {
+    const address = await this.#options.address().catch(() => link.address)
+    if (address !== link.address) throw new WaitError(`the remote's broker ${this.name} is at ${address} now`)
+    if (this.#link !== link) throw new LinkError(`the link to ${this.name} has ended`, false)
+  }
+
+  /** A former master may go on for those who know no better: lanes that have nothing to send do not ask where the name stands. */
+  #watch(settled: Settled): void {
+    this.#cancelWatch = this.#environment.clock.after(ADDRESS_INTERVAL, async () => {
+      const address = await this.#options.address().catch(() => settled.address)
+      if (this.#settled !== settled || this.#stopped) return
+      if (address === settled.address) this.#watch(settled)
+      else this.#link?.end(`broker ${this.name} is at ${address} now`)
+    })
   }
 
   async #connect(settling: Settling): Promise<SendLink> {
@@ -214,6 +238,7 @@ export class RemoteBroker {
   #ended(link: SendLink): void {
     if (this.#link !== link) return
     const wasSettled = this.#settled !== undefined
+    this.#cancelWatch()
     this.#link = undefined
     this.#settled = undefined
     // Without a lane's send on it nothing of it can be in the way. Its heart-beat was answered before the first.

@@ -22,6 +22,9 @@ class Lab {
   readonly came: string[] = []
   settlings = 0
 
+  /** Where the broker's name stands, for who asks. */
+  stands = this.broker.address
+
   constructor(options: Options = {}) {
     const { environment, cluster, broker } = this
     cluster.makeTopic('orders', 1)
@@ -40,7 +43,7 @@ class Lab {
         if (!this.groups.includes(group)) this.groups.push(group)
       },
       forgetGroup: group => void this.groups.splice(this.groups.indexOf(group), 1),
-      address: async () => broker.address,
+      address: async () => this.stands,
       settledAnew: () => void this.settlings++,
       ...options,
     })
@@ -330,6 +333,7 @@ test('a broker that moves to another address is settled there', async t => {
   const lab = await Lab.used()
   const { environment, broker, remote } = lab
   environment.network.serve('rome:999', request => broker.serve(request))
+  lab.stands = 'rome:999'
   const { settled } = await lab.ready('rome:999')
   t.is(settled.number, 2)
   t.is(environment.network.connections('rome:999'), 1)
@@ -338,10 +342,33 @@ test('a broker that moves to another address is settled there', async t => {
   environment.network.stop('rome:999')
   environment.network.serve('rome:999', request => broker.serve(request))
   await environment.settled()
+  lab.stands = broker.address
   const gone = remote.ready('rome:999').catch((error: Error) => error)
   const there = await lab.end(remote.ready(broker.address))
   t.is(there.address, broker.address)
   t.true((await gone) instanceof LinkError)
+})
+
+test('a broker that moves while it is settled is not sent to where it was', async t => {
+  const lab = await Lab.used()
+  await lab.cut(30_000)
+  lab.stands = 'rome:999'
+  const error = await t.throwsAsync(lab.end(lab.remote.ready(lab.broker.address)))
+  t.regex(error!.message, /rome-a is at rome:999 now/)
+  t.is(lab.settlings, 1)
+})
+
+test('a broker that moves while no lane has anything to send is settled where it is, though the old one goes on', async t => {
+  const lab = await Lab.used()
+  const { environment, broker } = lab
+  environment.network.serve('rome:999', request => broker.serve(request))
+  lab.stands = 'rome:999'
+  await environment.until('it is settled there', () => lab.settlings === 2)
+  t.is(environment.network.connections('rome:999'), 1)
+  t.is(environment.network.connections(broker.address), 0)
+  lab.remote.end()
+  await environment.settled()
+  t.is(environment.clock.timers, 0)
 })
 
 test('after its link ended the broker is settled by itself: who has sent may have lost it', async t => {
