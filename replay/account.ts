@@ -40,6 +40,8 @@ export class Account {
   inGap = 0
   /** Read back from the source since the start. */
   readBack = 0
+  /** Time of the latest ack of a message that is done since the start. */
+  newestDoneAt = 0
 
   get acked(): number {
     const { replicated, deadLettered, skipped, lost } = this.totals

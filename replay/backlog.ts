@@ -160,6 +160,14 @@ export class Backlog {
     page.wasStored(block, withBody)
   }
 
+  /** Its block is another now, that lacks some bodies which the former had. */
+  movesTo(page: Page, block: BlockLocation, had: readonly boolean[], has: readonly boolean[]): void {
+    const before = page.hasPlaces ? had.map((_, at) => page.hasBody(at)) : had
+    page.wasStored(block, has)
+    for (let at = 0; at < page.count; at++)
+      if (before[at] && !(page.hasPlaces ? page.hasBody(at) : has[at])) this.becomesGap(page, at)
+  }
+
   #isNoGap(page: Page, at: number): void {
     for (const reader of this.#readersOf(page)) if (!reader.hasDone(page, at)) reader.account.moved('queued')
   }

@@ -4,15 +4,17 @@
 //
 // It only reads; who writes them is spill.ts.
 
+import { basename } from 'node:path'
 import {
   BLOCK_HEADER_BYTES_MAX,
   type BlockHeader,
   type BlockPlaces,
+  decodeBlockBodies,
   decodeBlockHeader,
   decodeBlockPlaces,
 } from './block.ts'
 import type { FileSystem } from './file-system.ts'
-import type { BlockLocation } from './page.ts'
+import type { BlockLocation, PageSummary } from './page.ts'
 import {
   type DamagedRange,
   encodeHeader,
@@ -101,6 +103,25 @@ export async function readBlockPlaces(
 ): Promise<BlockPlaces | undefined> {
   const bytes = await fileSystem.readAt(location.path, location.at, header.headerBytes + header.placesBytes)
   return decodeBlockPlaces(bytes, header, salt)
+}
+
+/** Header and places of a page's block; undefined where they are damaged, or another's stands there. */
+export function decodeBlockOf(
+  { minSequence, maxSequence }: PageSummary,
+  path: string,
+  bytes: Buffer,
+): { header: BlockHeader | undefined; places: BlockPlaces | undefined; salt: number } {
+  const { salt } = parseBlockFileName(basename(path))!
+  const header = decodeBlockHeader(bytes, salt)
+  const isItsOwn = header?.minSequence === minSequence && header.maxSequence === maxSequence
+  return { header, places: header && isItsOwn ? decodeBlockPlaces(bytes, header, salt) : undefined, salt }
+}
+
+/** Whether it got to the disk, with its bodies. */
+export async function isWholeBlock(fileSystem: Readable, { header, location, salt }: ScannedBlock): Promise<boolean> {
+  const bytes = await fileSystem.readAt(location.path, location.at, location.bytes)
+  const places = decodeBlockPlaces(bytes, header, salt)
+  return places !== undefined && decodeBlockBodies(bytes, header, places, salt) !== undefined
 }
 
 /** Where the next whole header stands; the file's end where there is none. */

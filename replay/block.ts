@@ -5,6 +5,7 @@
 //  20  4 bytes of the bodies  24  4 crc32 of the bodies      28  4 bytes of the bodies before compression (0: not compressed)
 //  32  4 queue id             36  4 ordinal of the epoch     40  12 identity of the epoch (12 hex digits)
 //  52  4 messages             56  4 those with a body        60  1 some are skipped   61 1 some stand behind higher offsets
+//  62  1 some bodies cannot be had from the source again
 //  64  8 lowest queue offset  72  8 highest queue offset     80  8 lowest sequence    88  8 highest sequence
 //  96  8 time of the first ack   104 4 bytes of the topic    108 topic, zeros up to a multiple of 8
 //      places, bodies, zeros up to a multiple of 8
@@ -98,6 +99,7 @@ export function encodeBlock(
   out.writeUInt32BE(withBody, 56)
   out.writeUInt8(summary.skips ? 1 : 0, 60)
   out.writeUInt8(summary.late ? 1 : 0, 61)
+  out.writeUInt8(summary.keeps ? 1 : 0, 62)
   writeLong(out, 64, summary.minOffset)
   writeLong(out, 72, summary.maxOffset)
   writeLong(out, 80, summary.minSequence)
@@ -133,6 +135,7 @@ export function decodeBlockHeader(bytes: Buffer, salt: number): BlockHeader | un
     withBody: bytes.readUInt32BE(56),
     skips: bytes[60] === 1,
     late: bytes[61] === 1,
+    keeps: bytes[62] === 1,
     minOffset: readLong(bytes, 64),
     maxOffset: readLong(bytes, 72),
     minSequence: readLong(bytes, 80),

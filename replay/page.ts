@@ -49,6 +49,8 @@ export interface PageSummary {
   skips: boolean
   /** Whether any stands behind a higher offset. */
   late: boolean
+  /** Whether some bodies cannot be had from the source again. */
+  keeps: boolean
 }
 
 /** Where a page's block is. */
@@ -116,6 +118,7 @@ export class Page implements PageSummary {
     page.withBody = summary.withBody
     page.skips = summary.skips
     page.late = summary.late
+    page.keeps = summary.keeps
     return page
   }
 
@@ -234,11 +237,10 @@ export class Page implements PageSummary {
   /** The block has been written, with the bodies of these. */
   wasStored(block: BlockLocation, withBody: readonly boolean[]): void {
     this.block = block
-    const { stored } = this.#columns!
     this.withBody = 0
     for (let at = 0; at < this.count; at++) {
-      stored[at] = withBody[at] ? IN_BLOCK : 0
       if (withBody[at]) this.withBody++
+      if (this.#columns !== undefined) this.#columns.stored[at] = withBody[at] ? IN_BLOCK : 0
     }
   }
 

@@ -284,6 +284,7 @@ export class Reader {
     const hadBody = page.hasBody(at)
     if (this.#late.size > 0) this.#late.get(place.epoch)?.delete(place.queueOffset)
     this.count--
+    if (page.owner === undefined) this.account.newestDoneAt = Math.max(this.account.newestDoneAt, place.ackedAt)
     this.#pass(page, at, place)
     this.backlog.done(page, at)
     return hadBody

@@ -8,7 +8,8 @@
 
 import type { Backlog } from './backlog.ts'
 import type { BlockPlaces } from './block.ts'
-import { parseBlockFileName, readBlockPlaces, type ScannedBlock, scanBlockFile } from './block-file.ts'
+import { isWholeBlock, parseBlockFileName, readBlockPlaces, type ScannedBlock, scanBlockFile } from './block-file.ts'
+import type { BlockFile } from './compaction.ts'
 import type { Environment } from './environment.ts'
 import type { Feed } from './feed.ts'
 import type { RecoveredSegment } from './journal.ts'
@@ -19,7 +20,6 @@ import { readWhole, type StartFiles } from './readable-files.ts'
 import { listed, parseSegmentName, readSegment } from './segment.ts'
 import { SequenceSet } from './sequence-set.ts'
 import { isAmong } from './slot-marks.ts'
-import type { BlockFile } from './spill.ts'
 
 /** Bytes of damage that are kept for who looks into it. */
 const KEPT_DAMAGE = 64 * 1024
@@ -96,7 +96,7 @@ export class Recovery {
     const segments = listed(names, parseSegmentName)
     const files = listed(names, parseBlockFileName)
     for (const segment of segments) await this.#readNames(segment.name, segment.salt)
-    // By lowest sequence: a page whose block could not be synced was written anew, and the first may still be there.
+    // By lowest sequence: a page may have been written anew, and both are there. The later counts, where it got to the disk.
     const blocks = new Map<number, FoundBlock>()
     for (const file of files) await this.#readHeaders(file.name, file.salt, blocks)
     for (const { slotSequence } of this.#feeds) this.#low = Math.min(this.#low, slotSequence ?? this.#low)
@@ -142,14 +142,16 @@ export class Recovery {
 
   async #readHeaders(name: string, salt: number, blocks: Map<number, FoundBlock>): Promise<void> {
     const path = `${this.#folder}/${name}`
-    const file: BlockFile = { path, bytes: 0, pages: 0, era: Number.POSITIVE_INFINITY }
+    const file: BlockFile = { path, bytes: 0, pages: new Map(), era: Number.POSITIVE_INFINITY }
     this.#files.push(file)
     await this.#environment.fileSystem.sync(path)
-    const { bytes, damaged, tornBytes } = await scanBlockFile(this.#diskFiles, path, salt, scanned => {
-      this.#high = Math.max(this.#high, scanned.header.maxSequence)
-      this.#epochIds.set(scanned.header.epoch, scanned.header.epochId)
-      file.era = Math.min(file.era, eraOf(scanned.header.epoch))
-      blocks.set(scanned.header.minSequence, { ...scanned, file })
+    const { bytes, damaged, tornBytes } = await scanBlockFile(this.#diskFiles, path, salt, async scanned => {
+      const { header } = scanned
+      this.#high = Math.max(this.#high, header.maxSequence)
+      this.#epochIds.set(header.epoch, header.epochId)
+      file.era = Math.min(file.era, eraOf(header.epoch))
+      if (blocks.has(header.minSequence) && !(await isWholeBlock(this.#diskFiles, scanned))) return
+      blocks.set(header.minSequence, { ...scanned, file })
     })
     file.bytes = bytes
     const damagedBytes = damaged.reduce((sum, range) => sum + range.bytes, tornBytes)
@@ -301,7 +303,7 @@ export class Recovery {
     )
     if (done.every((list, index) => list?.every(isDone => isDone) ?? whole[index] === 'none')) return
     const page = Page.stored(header, backlog.end, location)
-    file.pages++
+    file.pages.set(page, backlog)
     this.#waits(count, header.firstAckedAt)
     if (read !== undefined && done.some(list => list!.includes(true) && list!.includes(false)))
       page.loadPlaces(

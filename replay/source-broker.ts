@@ -147,6 +147,7 @@ export class SourceBroker {
         after: journal.spillAfter,
         compress: journal.compress,
         hasRoom: bytes => this.#hasRoom(bytes),
+        checkpoint: () => this.checkpoint(),
         folded: sequence => this.journal.done(sequence),
         openPages: () => this.#openPages(),
       },
@@ -542,8 +543,7 @@ export class SourceBroker {
   // The cursors
 
   async #checkpoint(): Promise<void> {
-    const { folder } = this.options
-    this.#freeBytes = await this.#environment.fileSystem.freeBytes(folder).catch(() => this.#freeBytes)
+    await this.#lookAtDisk()
     const stale = this.journal.oldestBeyond(PLACES_SEGMENTS)
     if (stale !== undefined) this.spill.force(stale)
     const common = {
@@ -569,9 +569,15 @@ export class SourceBroker {
       throw error
     }
     await this.spill.remove(needless)
+    if (needless.length > 0) await this.#lookAtDisk()
     const oldestNamed = Math.min(oldestEra, ...this.feeds.map(feed => feed.oldestKnownEra))
     for (const epoch of this.journal.epochIds.keys())
       if (eraOf(epoch) < oldestNamed) this.journal.epochIds.delete(epoch)
+  }
+
+  async #lookAtDisk(): Promise<void> {
+    const { fileSystem } = this.#environment
+    this.#freeBytes = await fileSystem.freeBytes(this.options.folder).catch(() => this.#freeBytes)
   }
 
   /** Of the eras of which anything is on disk: cursors have to say what of it is done. */

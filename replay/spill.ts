@@ -6,18 +6,11 @@
 // were not written become gaps when memory runs out. While there is no room (`journalMaxBytes`, or the disk itself), blocks go
 // without bodies: places are never dropped.
 
-import { basename } from 'node:path'
 import type { Backlog } from './backlog.ts'
-import {
-  type BlockMessage,
-  type BlockPlaces,
-  decodeBlockBodies,
-  decodeBlockHeader,
-  decodeBlockPlaces,
-  encodeBlock,
-} from './block.ts'
-import { blockFileName, encodeBlockFileHeader, parseBlockFileName } from './block-file.ts'
+import { type BlockMessage, type BlockPlaces, decodeBlockBodies, decodeBlockHeader, encodeBlock } from './block.ts'
+import { blockFileName, decodeBlockOf, encodeBlockFileHeader } from './block-file.ts'
 import type { Body, BodyMemory } from './body.ts'
+import { type BlockFile, Compaction, type NewFile } from './compaction.ts'
 import type { Environment } from './environment.ts'
 import type { AppendFile } from './file-system.ts'
 import type { BlockLocation, Page } from './page.ts'
@@ -52,20 +45,12 @@ export interface SpillOptions {
   compress: boolean
   /** Whether so many more bytes may be used for bodies. */
   hasRoom(bytes: number): boolean
+  /** Removes what is needless, once the cursors say so. */
+  checkpoint(): Promise<void>
   /** A place is safe in a synced block. */
   folded(sequence: number): void
   /** Pages of small queues that nobody has written yet, where memory has to be freed. */
   openPages(): Iterable<[Page, Backlog]>
-}
-
-/** A file of blocks. */
-export interface BlockFile {
-  path: string
-  bytes: number
-  /** Pages in it that somebody needs. */
-  pages: number
-  /** Lowest era of its blocks. */
-  era: number
 }
 
 interface OpenFile extends BlockFile {
@@ -80,6 +65,7 @@ export class Spill {
   readonly #folder: string
   readonly #options: SpillOptions
   readonly #memory: BodyMemory
+  readonly #compaction: Compaction
   errors = 0
   /** Messages whose bodies were written since the start, and bytes of all blocks. */
   spilled = 0
@@ -109,6 +95,16 @@ export class Spill {
     this.#options = options
     this.#memory = memory
     this.#waiting = new WaitingPages(environment.clock, environment.log)
+    this.#compaction = new Compaction(environment, options, {
+      list: () => [...this.#files.values()].filter(file => file !== this.#file),
+      name: () => this.#nameFile(),
+      add: file => void this.#files.set(file.path, file),
+      failed: error => this.#fail('write', error),
+      unread: async pages => {
+        const reading = () => pages.find(page => this.#loading.has(page))
+        for (let page = reading(); page !== undefined; page = reading()) await this.#loading.get(page)!.catch(() => {})
+      },
+    })
   }
 
   get failed(): boolean {
@@ -151,7 +147,7 @@ export class Spill {
     this.#unreadable.delete(page)
     this.#waiting.delete(page)
     const file = page.block && this.#files.get(page.block.path)
-    if (file !== undefined) file.pages--
+    file?.pages.delete(page)
   }
 
   /** Writes every page with places up to this sequence, so that the journal can forget them. */
@@ -169,7 +165,7 @@ export class Spill {
 
   /** Files in which nothing is needed any more; to be removed once the cursors say so. */
   needless(): BlockFile[] {
-    return [...this.#files.values()].filter(file => file.pages === 0 && file !== this.#file)
+    return [...this.#files.values()].filter(file => file.pages.size === 0 && file !== this.#file)
   }
 
   async remove(files: readonly BlockFile[]): Promise<void> {
@@ -225,6 +221,7 @@ export class Spill {
     const { clock } = this.#environment
     while (!this.#closed && clock.now() >= this.#retryAt) {
       if (this.#isPressed) this.#sealOpenPages()
+      await this.#compaction.makeRoom(this.#waiting, page => this.#isDue(page))
       const due = this.#due()
       if (due.length > 0) await this.#write(due)
       const file = this.#file
@@ -243,14 +240,11 @@ export class Spill {
   /** Pages to write now, oldest first, as many as go into one write. */
   #due(): [Page, Backlog][] {
     const due: [Page, Backlog][] = []
-    const pressed = this.#isPressed
-    const before = this.#environment.clock.now() - this.#options.after
     let bytes = 0
     for (const entry of this.#waiting) {
       if (bytes >= WRITE_BYTES) break
       const [page] = entry
-      const old = page.firstAckedAt <= before && page.pins === 0
-      if (!old && !pressed && page.minSequence > this.#forcedTo) continue
+      if (!this.#isDue(page)) continue
       // What cannot be had again stays in memory, and in the journal, until there is room.
       if (page.keeps && !this.#options.hasRoom(page.bodyBytes)) continue
       due.push(entry)
@@ -258,6 +252,11 @@ export class Spill {
     }
     for (const [page] of due) this.#waiting.delete(page)
     return due
+  }
+
+  #isDue({ firstAckedAt, pins, minSequence }: Page): boolean {
+    const isOld = firstAckedAt <= this.#environment.clock.now() - this.#options.after && pins === 0
+    return isOld || this.#isPressed || minSequence <= this.#forcedTo
   }
 
   /** The largest of the pages that are not full, half of them: small ones gain little. */
@@ -276,7 +275,7 @@ export class Spill {
       const written: { page: Page; backlog: Backlog; location: BlockLocation; withBody: boolean[] }[] = []
       let at = open.bytes
       for (const [page, backlog] of entries) {
-        const messages = messagesOf(page, this.#options.hasRoom(page.bodyBytes))
+        const messages = messagesOf(page, page.keeps || this.#compaction.hasRoomFor(page, backlog))
         const block = this.#encode(page, backlog, messages, open.salt)
         const withBody = messages.map(({ body }) => body !== undefined)
         const { headerBytes, placesBytes } = decodeBlockHeader(block, open.salt)!
@@ -297,7 +296,7 @@ export class Spill {
         if (page.readers === 0) continue
         backlog.wasStored(page, location, withBody)
         this.spilled += page.withBody
-        open.pages++
+        open.pages.set(page, backlog)
         open.unsynced.push([page, backlog])
         if (!page.keeps && (page.pins === 0 || this.#memory.isFull)) backlog.dropBodies(page)
       }
@@ -317,17 +316,14 @@ export class Spill {
     const current = this.#file
     if (current !== undefined && current.bytes < this.#options.fileBytes) return current
     if (current !== undefined) await this.#leaveFile()
-    const { fileSystem, randomId } = this.#environment
-    const id = this.nextFileId++
-    const salt = Number.parseInt(randomId(4), 16)
-    const path = `${this.#folder}/${blockFileName(id, salt)}`
-    const file = await fileSystem.create(path)
+    const { id, salt, path } = this.#nameFile()
+    const file = await this.#environment.fileSystem.create(path)
     const open = {
       path,
       file,
       salt,
       bytes: SEGMENT_HEADER_BYTES,
-      pages: 0,
+      pages: new Map(),
       era: Number.POSITIVE_INFINITY,
       unsynced: [],
       unsyncedBytes: 0,
@@ -336,6 +332,12 @@ export class Spill {
     this.#file = open
     await file.append(encodeBlockFileHeader(id, salt))
     return open
+  }
+
+  #nameFile(): NewFile {
+    const id = this.nextFileId++
+    const salt = Number.parseInt(this.#environment.randomId(4), 16)
+    return { id, salt, path: `${this.#folder}/${blockFileName(id, salt)}` }
   }
 
   /** Nothing more goes into the file. */
@@ -392,7 +394,7 @@ export class Spill {
   #writtenForNothing(pages: readonly [Page, Backlog][]): void {
     for (const [page, backlog] of pages) {
       const file = this.#files.get(page.block!.path)
-      if (file !== undefined && page.readers > 0) file.pages--
+      file?.pages.delete(page)
       backlog.forgetBlock(page)
       if (page.readers > 0) this.#waiting.add(page, backlog)
     }
@@ -466,10 +468,7 @@ export class Spill {
         return Buffer.alloc(0)
       })
     }
-    const { salt } = parseBlockFileName(basename(path))!
-    const header = decodeBlockHeader(read, salt)
-    const isItsOwn = header?.minSequence === page.minSequence && header.maxSequence === page.maxSequence
-    const places = header && isItsOwn ? decodeBlockPlaces(read, header, salt) : undefined
+    const { header, places, salt } = decodeBlockOf(page, path, read)
     // Without any, or found to be damaged before.
     if (places !== undefined && page.withBody === 0) return { places: withoutBodies(places), bodies: [] }
     const bodies = places && decodeBlockBodies(read, header!, places, salt)
