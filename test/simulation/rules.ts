@@ -270,6 +270,11 @@ export const rules = {
     module: 'replay/spill.js',
     without: [["await this.#watched('sync', file.file.sync())", '']],
   },
+  'who lags gives way': {
+    rule: 'Full: bodies that only those need who lag make room for what others wait for',
+    module: 'replay/compaction.js',
+    without: [['while (front !== undefined && !this.#options.hasRoom(bytes))', 'while (false)']],
+  },
   'late behind higher offsets': {
     rule: '9: a page that is restored behind higher offsets names its messages as late',
     module: 'replay/recovery.js',

@@ -2,7 +2,7 @@
 
 import type { Message } from '../ledger.ts'
 import type { World } from '../world.ts'
-import { crash, isAtRemote, type NamedHistory, powerCut, send, told, until, warm } from './named-history.ts'
+import { arrived, crash, isAtRemote, type NamedHistory, powerCut, send, told, until, warm } from './named-history.ts'
 
 /** More than memory likes. */
 function sendLarge(world: World, client = 0): Message {
@@ -24,6 +24,31 @@ export const spillHistories: NamedHistory[] = [
       await told(world, sendLarge(world))
       await world.pass(4_000)
       await powerCut(world)
+    },
+  },
+  {
+    name: 'on a full disk what only a dead remote needs makes room for what the other waits for',
+    rules: ['who lags gives way'],
+    setup: { remotes: 2, bodyMemory: 10_000, journal: { maxBytes: 40_000 } },
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'partition', side: 'remote2', forMs: 60_000 })
+      for (let count = 0; count < 20; count++) {
+        await arrived(world, sendLarge(world))
+        await world.pass(300)
+      }
+      world.act({ do: 'partition', side: 'remote', forMs: 6_000 })
+      const waiting: Message[] = []
+      for (let count = 0; count < 4; count++) {
+        waiting.push(sendLarge(world))
+        await told(world, waiting.at(-1)!)
+        await world.pass(300)
+      }
+      await world.pass(1_000)
+      // The source has them no more.
+      world.act({ do: 'stranger', side: 'source', broker: 0, topic: 0, queueId: 0 })
+      world.act({ do: 'expire', side: 'source', broker: 0, keeps: 1 })
+      for (const message of waiting) await arrived(world, message)
     },
   },
   {
