@@ -26,17 +26,32 @@ export function drawSchedule(seed: number, faults: ReadonlySet<FaultName>): Sche
     const step = { at: mix.integer(0, length), fault, ...kind.draw(stream(seed, `${fault} ${count}`), setup) }
     if (names.includes(fault)) steps.push(step)
   }
-  if (setup.remotes === 2) aim(stream(seed, 'aim'), steps)
+  if (setup.remotes === 2) aim(stream(seed, 'aim'), setup, steps)
   return { setup, steps: steps.sort((one, other) => one.at - other.at) }
 }
 
 /** What is drawn for the remote befalls one of the two; or one is away all the time, and all befalls the other. */
-function aim(random: Random, steps: Step[]): void {
-  if (random.chance(AWAY)) return void steps.push({ at: 0, do: 'away', side: 'remote2' })
+function aim(random: Random, setup: Setup, steps: Step[]): void {
+  if (random.chance(AWAY)) {
+    steps.push({ at: 0, do: 'away', side: 'remote2' })
+    if (random.chance(0.5)) fillDisk(random, setup, steps)
+    return
+  }
   for (const step of steps) {
     if ('side' in step && step.side === 'remote' && random.chance(0.5)) step.side = 'remote2'
     if (step.do === 'power cut' && step.with.includes('remote')) step.with.push('remote2')
   }
+}
+
+/** What waits for the one fills the disk; then the other is away, too, for a while. */
+function fillDisk(random: Random, setup: Setup, steps: Step[]): void {
+  setup.bodyMemory = random.pick([10_000, 20_000])
+  setup.journal = { ...setup.journal, maxBytes: 40_000 }
+  const send = (at: number) => steps.push({ at, ...drawSend(random, setup), size: 2_000 } as Step)
+  const full = random.integer(4_000, 9_000)
+  for (let at = 0; at < full; at += 300) send(at)
+  steps.push({ at: full, do: 'partition', side: 'remote', forMs: random.integer(1_000, 8_000) })
+  for (let at = full + 50; at < full + 1_500; at += 250) send(at)
 }
 
 function weighted(kinds: readonly [FaultName, FaultKind][], at: number): [FaultName, FaultKind] {
