@@ -373,3 +373,38 @@ test('lanes that share a full memory all go on', async t => {
   t.is(scene.replay.memory.used, 0)
   t.is(scene.remote.broker.topics.get(TOPIC)!.length, 8)
 })
+
+test('on a full disk a lane that waits gives way to one that does not', async t => {
+  const scene = await Scene.open({ bodyMemory: 10_000, maxBytes: 60_000 })
+  const isStopped = new Set([0])
+  scene.remote.broker.onSend = send =>
+    isStopped.has(send.queueId) ? send.request.answer({ code: 16 }) : send.answerStored(send.store())
+  const long = (index: number) => `${index} ${'x'.repeat(500)}`
+  for (let index = 0; index < 60; index++) {
+    scene.send([long(index)], 0)
+    scene.send([`${index}`], 1)
+    await scene.environment.pass(100)
+  }
+  t.true(scene.account.inGap > 20, `${scene.account.inGap}`)
+  isStopped.add(1)
+  const before = scene.account.inGap
+  for (let index = 60; index < 75; index++) {
+    scene.send([long(index)], 1)
+    await scene.environment.pass(100)
+  }
+  t.true(scene.environment.log.said('no room on disk').length > 0)
+  t.is(scene.account.queued + scene.account.inGap, 75)
+  t.true(scene.account.inGap > before)
+  // All of it is here.
+  scene.source.disconnect(scene.environment.network)
+  isStopped.delete(1)
+  await scene.until('the lane has what it waited for', () => scene.arrived(1).length === 75)
+  isStopped.clear()
+  scene.source.connect(scene.environment.network)
+  await scene.allDone()
+  t.deepEqual(
+    scene.arrived(0),
+    Array.from({ length: 60 }, (_, index) => long(index)),
+  )
+  t.is(scene.replay.memory.used, 0)
+})

@@ -271,7 +271,7 @@ export const rules = {
     without: [["await this.#watched('sync', file.file.sync())", '']],
   },
   'who lags gives way': {
-    rule: 'Full: bodies that only those need who lag make room for what others wait for',
+    rule: '29: bodies that only those need who lag make room for what others wait for',
     module: 'replay/compaction.js',
     without: [['while (front !== undefined && !this.#options.hasRoom(bytes))', 'while (false)']],
   },
