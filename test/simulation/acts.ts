@@ -1,6 +1,7 @@
 // What is done to the world from outside: acts of a schedule, one after the other.
 
 import { encodeProperties } from '../../codec/index.ts'
+import { damage } from './damage.ts'
 import type { Act, Side } from './step.ts'
 import type { World } from './world.ts'
 
@@ -80,7 +81,7 @@ export function perform(world: World, act: Act): void {
       return breakDisk(world, act)
     case 'damage':
       world.gatewayDies(false, 300)
-      return world.damageBlocks(act.share)
+      return damage(world, act.of ?? 'blocks', act.share)
     case 'disk stall':
       world.did('disk stall')
       world.gateway.diskStall = act.ms

@@ -221,17 +221,17 @@ function judgeAccount(
   const damaged = world.gateway
     .accountsOf(remote.label)
     .reduce((sum, { totals }) => sum + (totals.lost.journal ?? 0), 0)
-  if (remote.missing.size > damaged)
+  if (remote.missing.size > damaged + remote.lostBefore + remote.untold)
     problem(
       `MISSING: ${[...remote.missing].map(number => `m${number}`).join(', ')}; ${damaged} count as lost, cause journal`,
     )
   for (const [place, cause] of said) if (!hasHappened(cause)) problem(`${place} is said to be lost, cause ${cause}`)
-  if (world.happened.has('power cut') || world.happened.has('disk')) return
+  if (world.happened.has('power cut') || world.happened.has('disk') || remote.isCursorLost) return
   // Those it may have found to be gone, or not.
   let gone = 0
   for (const number of remote.goneWithQueues) if (!copies.has(number)) gone++
   // What its journal lacks may be there as well.
-  const unknown = Math.min(damaged, mayLackPlaces(world) ? damaged : world.unsaved.size)
+  const unknown = remote.untold + Math.min(damaged, mayLackPlaces(world) ? damaged : world.unsaved.size)
   if (replicated < there - unknown || replicated > there + gone)
     problem(`${replicated} messages count as replicated, and ${there} are at the remote`)
 }

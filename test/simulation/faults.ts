@@ -247,6 +247,18 @@ export const faultKinds = {
     weight: 2,
     draw: random => ({ do: 'damage', share: random.next() }),
   },
+  'disk damages places': {
+    weight: 2,
+    draw: random => ({ do: 'damage', of: 'places', share: random.next() }),
+  },
+  'disk damages a slot': {
+    weight: 2,
+    draw: random => ({ do: 'damage', of: 'slot', share: random.next() }),
+  },
+  'disk loses a cursor': {
+    weight: 1,
+    draw: random => ({ do: 'damage', of: 'cursor', share: random.next() }),
+  },
   'disk stalls': {
     weight: 2,
     draw: random => ({ do: 'disk stall', ms: random.pick([20, 300, 4_000]) }),

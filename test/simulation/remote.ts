@@ -25,7 +25,16 @@ export class Remote implements Counts {
   readonly wentTo = new Map<Message, number>()
   /** Whether others write to it. */
   hasStrangers = false
-  /** Messages that are not there, where blocks were damaged: as many count as lost. */
+  /** In what is skipped for it. */
+  readonly bit: number
+  /** What the next start has to count as lost, cause journal, in all; undefined where nothing was damaged before it. */
+  lostAtStart: number | undefined
+  /** Places that were damaged and that no start can know of. */
+  untold = 0
+  /** Whether its cursor was lost: its totals began anew. What counted as lost until then. */
+  isCursorLost = false
+  lostBefore = 0
+  /** Messages that are not there, where the disk was damaged: as many count as lost. */
   readonly missing = new Set<number>()
   /** Messages that stood in queues that are no more. */
   readonly goneWithQueues = new Set<number>()
@@ -33,6 +42,7 @@ export class Remote implements Counts {
   constructor(side: RemoteSide, cluster: ModelCluster) {
     this.side = side
     this.label = side === 'remote' ? 'default' : 'second'
+    this.bit = side === 'remote' ? 1 : 2
     this.cluster = cluster
   }
 }

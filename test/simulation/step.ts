@@ -3,6 +3,7 @@
 import type { JournalSettings } from '../../replay/source-broker.ts'
 import type { DiskOperation } from '../support/fake-disk.ts'
 import type { SendFault } from './broker.ts'
+import type { Damaged } from './damage.ts'
 
 /** `remote2`: of a history with two. */
 export type RemoteSide = 'remote' | 'remote2'
@@ -48,8 +49,8 @@ export type Act =
     }
   | { do: 'disk full'; roomBytes: number; forMs: number }
   | { do: 'disk stall'; ms: number }
-  /** Between a kill and the next start: a bit of the blocks, at this share of them, is another. */
-  | { do: 'damage'; share: number }
+  /** Between a kill and the next start: a bit of what there is of the kind, at this share of it, is another; of a cursor in both slots. */
+  | { do: 'damage'; share: number; of?: Damaged }
 
 /** At so many milliseconds from the start; `fault`: the kind that it belongs to. */
 export type Step = Act & { at: number; fault?: string }

@@ -21,7 +21,6 @@ import type { Act, RemoteSide, Setup, Side, Step } from './step.ts'
 
 export const START = 1_750_000_000_000
 const PORT = 10_911
-const BLOCK_FILE_HEADER = 64
 /** Bytes that the head of a lane may have read back though there is no room: one answer of a broker, and what came in one chunk with it. */
 const READ_BACK_MOST = 400_000
 
@@ -169,7 +168,10 @@ export class World {
       () => {
         if (!gateway.alive) return
         this.#isServing = true
-        for (const [index, remote] of this.remotes.entries()) this.#compareWithBefore(remote, before[index]!)
+        for (const [index, remote] of this.remotes.entries()) {
+          this.#compareWithBefore(remote, before[index]!)
+          this.#compareWithDamage(remote)
+        }
         this.history.say('gateway', `serves; ${this.#accountText()}`)
       },
       error => {
@@ -188,8 +190,9 @@ export class World {
     // What is missing in between may have been a skip.
     const all = acked + skipped
     const written = before.acked + before.skipped
-    // Those that were in memory only, while the disk stalled and it was said, are gone.
-    if (all > before.begun || (all < written - this.unsaved.size && !excused))
+    // Those that were in memory only, while the disk stalled and it was said, are gone; and those of which damage left nothing.
+    const gone = this.unsaved.size + remote.untold
+    if (all > before.begun || (all < written - gone && !excused && !remote.isCursorLost))
       this.problem(
         `after the start ${all} messages count as acked or skipped; ${written} places had been written, and ${before.begun} begun${this.whichOf(remote)}`,
       )
@@ -197,6 +200,19 @@ export class World {
     remote.acked += acked - before.acked
     remote.begun += all - before.begun
     remote.skipped += skipped - before.skipped
+  }
+
+  /** What was damaged counts as lost, exactly, but where something else may have taken places, too. */
+  #compareWithDamage(remote: Remote): void {
+    const expected = remote.lostAtStart
+    remote.lostAtStart = undefined
+    if (expected === undefined || remote.isCursorLost || this.unsaved.size > 0) return
+    if (['power cut', 'disk', 'disk stall', 'damaged blocks'].some(cause => this.happened.has(cause))) return
+    const lost = this.gateway.accountsOf(remote.label).reduce((sum, { totals }) => sum + (totals.lost.journal ?? 0), 0)
+    if (lost !== expected)
+      this.problem(
+        `after the start ${lost} messages count as lost, cause journal; ${expected} are${this.whichOf(remote)}`,
+      )
   }
 
   did(cause: string): void {
@@ -226,19 +242,6 @@ export class World {
     this.clock.after(downMs, () => {
       if (this.#comesBackAt === at) this.startGateway()
     })
-  }
-
-  /** A bit of a file of blocks is another, this far into all of them. */
-  damageBlocks(share: number): void {
-    const files = this.disk.find(/^bodies-/).filter(path => this.disk.bytes(path).length > BLOCK_FILE_HEADER)
-    const path = files[Math.floor(share * files.length)]
-    if (path === undefined) return
-    const bytes = Buffer.from(this.disk.bytes(path))
-    const at = BLOCK_FILE_HEADER + Math.floor(((share * files.length) % 1) * (bytes.length - BLOCK_FILE_HEADER))
-    bytes[at]! ^= 1
-    this.disk.put(path, bytes)
-    this.did('damage')
-    this.history.say('disk', `damages byte ${at} of ${bytes.length} of ${path}`)
   }
 
   /** A process that was closed ends. */
