@@ -96,6 +96,8 @@ function judgeCount(
     return
   }
   if (isExcused(world, message)) return
+  // What was known to be there is known no more: that the remote has lost it is not seen.
+  if (remote.isCursorLost && world.happened.has(`${remote.side} lost its tail`)) return
   if (world.happened.has('damage')) return void remote.missing.add(number)
   problem(
     `MISSING: ${name} was told to be stored ${told} times (source: ${atSource.map(copy => placeText(message, copy)).join(', ')}) and is ${there.length} times at the remote`,

@@ -47,12 +47,14 @@ function damageCursor(world: World, of: 'slot' | 'cursor', share: number): void 
   const slots = SLOT_FILES.map(file => `${folder}/${file}`)
   // With one that is torn the other is all that there is.
   if (slots.some(path => !disk.files.has(path) || decodeSlot(disk.bytes(path), path) === undefined)) return
+  const remote = world.remotes.find(({ label }) => label === basename(folder))!
+  // By the older slot more is behind it, and not known to be done.
+  remote.lostAtStart = undefined
   const within = (share * folders.length) % 1
   if (of === 'slot') {
     const path = slots[within < 0.5 ? 0 : 1]!
     return flip(world, path, Math.floor(((within * 2) % 1) * disk.bytes(path).length))
   }
-  const remote = world.remotes.find(({ label }) => label === basename(folder))!
   remote.lostBefore += slotOf(disk, folder)?.totals.lost.journal ?? 0
   remote.isCursorLost = true
   world.did('cursor lost')
