@@ -98,7 +98,8 @@ export class Backlog {
   done(page: Page, at: number): void {
     const isDone = this.readers.length === 1 || this.#readersOf(page).every(reader => reader.hasDone(page, at))
     if (!isDone && !this.#isInTheWay(page, at)) return
-    const body = page.takeBody(at)
+    // Who left the page with it may have let its places go, and bodies before them.
+    const body = page.hasPlaces ? page.takeBody(at) : undefined
     if (body !== undefined) this.memory.letGo(body)
     if (!isDone) return this.becomesGap(page, at)
     if (!page.folded && page.owner === undefined) this.#events.done(page.sequence(at))

@@ -348,6 +348,10 @@ export class Reader {
     this.#at++
     // The journal need not know of what was done before.
     if (this.#page?.owner !== undefined) return
+    this.#passedTo(epoch, queueOffset)
+  }
+
+  #passedTo(epoch: number, queueOffset: number): void {
     const end = this.#passedEnd.get(epoch)
     if (end === undefined || end <= queueOffset) this.#passedEnd.set(epoch, queueOffset + 1)
   }
@@ -408,6 +412,8 @@ export class Reader {
   #lose(page: Page): void {
     this.account.lostPage('journal', page.withBody, page.count - page.withBody)
     this.count -= page.count
+    // Or the next start would find the page, and lose it once more.
+    this.#passedTo(page.epoch, page.maxOffset)
     this.#leave(page)
     this.#advance()
   }

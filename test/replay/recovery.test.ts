@@ -275,3 +275,27 @@ test('places whose topic nobody can tell any more, for its name is damaged, are 
   await scene.crash()
   t.deepEqual(scene.account.totals.lost, { journal: 3 })
 })
+
+test('a block whose places are damaged is lost once, over any number of starts', async t => {
+  const scene = await Scene.open()
+  scene.refuseSends(2)
+  scene.send(texts(0, 600))
+  await scene.spillAll()
+  // The segment is of another process then, and goes.
+  await scene.crash()
+  await scene.environment.pass(3_000)
+  const { fileSystem } = scene.environment
+  const [path] = fileSystem.find(/^bodies-/) as [string]
+  const bytes = Buffer.from(fileSystem.bytes(path))
+  bytes[64 + 200]! ^= 1
+  fileSystem.put(path, bytes)
+  for (let start = 0; start < 3; start++) {
+    await scene.crash()
+    await scene.environment.pass(5_000)
+    t.deepEqual(scene.account.totals.lost, { journal: 512 })
+    t.is(scene.account.acked, 600)
+  }
+  scene.takeSends()
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), texts(512, 600))
+})

@@ -56,6 +56,8 @@ function damageCursor(world: World, of: 'slot' | 'cursor', share: number): void 
     return flip(world, path, Math.floor(((within * 2) % 1) * disk.bytes(path).length))
   }
   remote.lostBefore += slotOf(disk, folder)?.totals.lost.journal ?? 0
+  // Without it nobody can tell what was damaged before this start.
+  remote.untold += remote.lostOfNow
   remote.isCursorLost = true
   world.did('cursor lost')
   if (within < 0.5) for (const path of slots) flip(world, path, disk.bytes(path).length >> 1)
@@ -148,6 +150,7 @@ function expect(world: World, remote: Remote, folder: string, before: Found): vo
     else remote.untold++
   }
   // A second one before the start is in the same journal, and is counted with the first.
+  remote.lostOfNow += lost
   remote.lostAtStart = (remote.lostAtStart ?? journalLosses(world.disk, remote)) + lost
 }
 

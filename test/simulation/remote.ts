@@ -29,6 +29,8 @@ export class Remote implements Counts {
   readonly bit: number
   /** What the next start has to count as lost, cause journal, in all; undefined where nothing was damaged before it. */
   lostAtStart: number | undefined
+  /** Of that: what was damaged since a start served. */
+  lostOfNow = 0
   /** Places that were damaged and that no start can know of. */
   untold = 0
   /** Whether its cursor was lost: its totals began anew. What counted as lost until then. */

@@ -206,6 +206,7 @@ export class World {
   #compareWithDamage(remote: Remote): void {
     const expected = remote.lostAtStart
     remote.lostAtStart = undefined
+    remote.lostOfNow = 0
     if (expected === undefined || remote.isCursorLost || this.unsaved.size > 0) return
     if (['power cut', 'disk', 'disk stall', 'damaged blocks'].some(cause => this.happened.has(cause))) return
     const lost = this.gateway.accountsOf(remote.label).reduce((sum, { totals }) => sum + (totals.lost.journal ?? 0), 0)
