@@ -32,8 +32,6 @@ import { WaitError } from './wait-error.ts'
 
 /** Milliseconds after which a lane goes to another broker, where that is wanted. */
 const AWAY_MOST = 60_000
-/** Milliseconds after which a broker that was settled is looked up once more before anything is sent. */
-const MOVED_MEANWHILE = 5_000
 /** Milliseconds between two tries, at most. */
 const RETRY_MOST = 1_000
 /** Tries of one request that was answered with an unclear code, while its broker stored others. */
@@ -186,19 +184,14 @@ export class Lane {
   }
 
   async #step(): Promise<void> {
-    const { environment, remote, source, sourceBroker } = this.#context
+    const { remote, source, sourceBroker } = this.#context
     const target = await this.#target()
     const address = await remote
       .masterFor(this.topic, target.broker, source, sourceBroker)
       .catch(error => this.#away(error, target))
     this.#awaySince = undefined
     const broker = this.#context.remoteBroker(target.broker)
-    const began = environment.clock.now()
     const settled = await broker.ready(address)
-    // That may take two minutes: it may be elsewhere meanwhile.
-    if (environment.clock.now() - began > MOVED_MEANWHILE) {
-      if ((await remote.masterFor(this.topic, target.broker, source, sourceBroker)) !== address) return
-    }
     const isThere = await remote.hasQueue(this.topic, target, source, sourceBroker)
     try {
       this.#fewerInParts(await this.tail.look(broker, settled, target))

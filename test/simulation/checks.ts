@@ -232,8 +232,8 @@ function judgeAccount(
   // Those it may have found to be gone, or not.
   let gone = 0
   for (const number of remote.goneWithQueues) if (!copies.has(number)) gone++
-  // What its journal lacks may be there as well.
-  const unknown = remote.untold + Math.min(damaged, mayLackPlaces(world) ? damaged : world.unsaved.size)
+  // What its journal lacks may be there as well; of the newest places nothing tells that there were any.
+  const unknown = remote.untold + world.unsaved.size + (mayLackPlaces(world) ? damaged : 0)
   if (replicated < there - unknown || replicated > there + gone)
     problem(`${replicated} messages count as replicated, and ${there} are at the remote`)
 }
