@@ -7,9 +7,10 @@ import { Cluster } from './cluster.ts'
 import { isDeadLetterFile } from './dead-letters.ts'
 import type { Address } from './dial.ts'
 import type { Environment } from './environment.ts'
+import type { JournalSettings } from './journal-settings.ts'
 import { REMOTES_MAX } from './place.ts'
 import { OtherClusterError, Remote } from './remote.ts'
-import { type JournalSettings, SourceBroker } from './source-broker.ts'
+import { SourceBroker } from './source-broker.ts'
 
 export interface ReplayOptions {
   dataDir: string

@@ -4,6 +4,7 @@
 // answer holds back later ones of its queue until `sendGiveUpTimeout`, whether its connection lives or not.
 
 import { Backlog } from './backlog.ts'
+import { type Batch, Batches } from './batches.ts'
 import { type BodyMemory, dropBody, payloadLength } from './body.ts'
 import type { Cluster } from './cluster.ts'
 import { Coalesced } from './coalesced.ts'
@@ -13,6 +14,7 @@ import type { Environment } from './environment.ts'
 import { Epochs, SourceConnection } from './epoch.ts'
 import { Feed, noteLeftOut } from './feed.ts'
 import { Journal } from './journal.ts'
+import type { JournalSettings } from './journal-settings.ts'
 import type { AckedMessage } from './message.ts'
 import { Pace, QUESTIONS_MOST } from './pace.ts'
 import { PAGE_BYTES, type Page } from './page.ts'
@@ -23,6 +25,7 @@ import { Recovery } from './recovery.ts'
 import { Release } from './release.ts'
 import type { Remote } from './remote.ts'
 import { Retention } from './retention.ts'
+import { PLACES_SEGMENTS, Room } from './room.ts'
 import type { Send } from './send.ts'
 import { Spill } from './spill.ts'
 import { Turns } from './turns.ts'
@@ -32,32 +35,6 @@ import { type Unanswered, Unresolved } from './unresolved.ts'
 const CURSOR_INTERVAL = 1_000
 /** Between two looks for sends to give up. */
 const GIVE_UP_INTERVAL = 1_000
-/** A segment of places: it is ended when it is longer, or, in a small journal, than this share of it. */
-const PLACES_SEGMENT_BYTES = 16 * 1024 * 1024
-const BODIES_FILE_BYTES = 64 * 1024 * 1024
-const SEGMENT_SHARE = 1 / 8
-/** After the journal was full, this share of it must be free before sends are taken again. */
-const FREE_AGAIN = 0.1
-/** With more segments of places than this, the oldest is made needless: its places go into blocks. */
-const PLACES_SEGMENTS = 2
-
-export interface JournalSettings {
-  /** `always`: bodies are journaled before the ack, as they are of topics that may not be read back from the source. */
-  bodies: 'spill' | 'always'
-  /** What becomes of sends when a body has to wait and there is no room: it is a gap, or they are refused. */
-  onFull: 'gap' | 'reject'
-  ack: 'append' | 'fsync'
-  /** Bytes on disk for this broker. */
-  maxBytes: number
-  /** Bytes that are left free on the disk. */
-  minFreeBytes: number
-  /** Milliseconds. */
-  spillAfter: number
-  stallTimeout: number
-  retention: number
-  compress: boolean
-}
-
 export interface SourceBrokerOptions {
   folder: string
   name: string
@@ -72,22 +49,12 @@ export interface SourceBrokerOptions {
   journal: JournalSettings
 }
 
-/** What was acked in one turn of the loop: its places are written together. */
-interface Batch {
-  /** Sequence of the first place. */
-  sequence: number
-  messages: AckedMessage[]
-  /** Sends that are answered with them. */
-  answered: Send[]
-  relays: (() => void)[]
-  written: boolean
-}
-
 export class SourceBroker {
   readonly options: SourceBrokerOptions
   readonly feeds: readonly Feed[]
   readonly journal: Journal
   readonly spill: Spill
+  readonly #room: Room
   readonly #environment: Environment
   readonly #memory: BodyMemory
   readonly #release: Release<AckedMessage>
@@ -107,11 +74,7 @@ export class SourceBroker {
   /** Of those who forward without a connection of their own. */
   #ownConnection!: SourceConnection
   readonly #backlogs = new Map<string, Map<number, Backlog>>()
-  #batch: Batch = newBatch(0)
-  /** Batches whose places are being written, the oldest first. */
-  readonly #undelivered: Batch[] = []
-  #freeBytes = Number.POSITIVE_INFINITY
-  #wasFull = false
+  readonly #batches = new Batches(batch => this.#written(batch))
   readonly #checkpoints = new Coalesced(() => this.#checkpoint())
   /** Whether something rests on what the next cursor says, as a start does. */
   #isRestedOn = true
@@ -134,26 +97,30 @@ export class SourceBroker {
     this.#source = source
     this.#environment = environment
     this.#memory = memory
+    this.#room = new Room(environment.fileSystem, folder, journal, () => ({
+      places: this.journal.counts.bytes,
+      blocks: this.spill.counts.bytes,
+    }))
     this.journal = new Journal(environment, folder, {
       ack: journal.ack,
-      segmentBytes: Math.min(PLACES_SEGMENT_BYTES, journal.maxBytes * SEGMENT_SHARE),
+      segmentBytes: this.#room.placesSegmentBytes,
       stallTimeout: journal.stallTimeout,
     })
     this.spill = new Spill(
       environment,
       folder,
       {
-        fileBytes: Math.min(BODIES_FILE_BYTES, journal.maxBytes * SEGMENT_SHARE),
+        fileBytes: this.#room.bodiesFileBytes,
         after: journal.spillAfter,
         compress: journal.compress,
-        hasRoom: bytes => this.#hasRoom(bytes),
+        hasRoom: bytes => this.#room.has(bytes),
         checkpoint: () => this.checkpoint(),
         folded: sequence => this.journal.done(sequence),
         openPages: () => this.#openPages(),
       },
       memory,
     )
-    this.journal.onFlush = () => this.#flushed()
+    this.journal.onFlush = () => this.#batches.flushed(this.journal.sequence)
     this.#release = new Release((message, late) => this.#released(message, late))
     const shared = {
       environment,
@@ -230,7 +197,7 @@ export class SourceBroker {
       ...recovered,
       nextSegmentId: Math.max(recovered.nextSegmentId, ...slots.map(slot => slot.nextSegmentId)),
     })
-    this.#batch = newBatch(this.journal.sequence)
+    this.#batches.beginAt(this.journal.sequence)
     const eras = [...recovered.epochIds.keys()].map(eraOf)
     const last = Math.max(0, ...eras, ...slots.map(slot => slot.nextEpoch - 1))
     this.#epochs = new Epochs(
@@ -330,17 +297,13 @@ export class SourceBroker {
     message.kept = message.journaled || (message.skipMask !== ALL_REMOTES && this.#memory.keep(message))
     if (!message.kept) dropBody(message)
     if (this.#memory.used > this.#memory.limit / 2) this.spill.pressed()
-    this.#batch.messages.push(message)
+    this.#batches.open.messages.push(message)
   }
 
   /** Whether sends are to be refused: what they bring could not be kept. */
   get isFull(): boolean {
     if (this.options.journal.onFull === 'gap') return false
-    const { limit, used } = this.#memory
-    // Once full, until there is room again.
-    if (used > limit * (this.#wasFull ? 1 - FREE_AGAIN : 1) && !this.#hasRoom(PAGE_BYTES)) this.#wasFull = true
-    else if (this.#hasRoom(this.options.journal.maxBytes * FREE_AGAIN)) this.#wasFull = false
-    return this.#wasFull
+    return this.#room.isFullWith(this.#memory, PAGE_BYTES)
   }
 
   #mustJournal(topic: string, queueId: number, { queueOffset }: Place): boolean {
@@ -352,14 +315,14 @@ export class SourceBroker {
   /** What surely cannot be had again may exceed the memory for as long as it takes to go to disk. */
   #hasRoomFor(topic: string, message: AckedMessage): boolean {
     if (!this.#memory.isFull) return true
-    return this.readable.isRefused(topic) && !this.spill.failed && this.#hasRoom(payloadLength(message))
+    return this.readable.isRefused(topic) && !this.spill.failed && this.#room.has(payloadLength(message))
   }
 
   /** It can be kept nowhere: it is a gap, unless it is known that the source does not let it be read back. */
   #keepsNoBody(topic: string, queueId: number, message: AckedMessage): void {
     message.journaled = false
     // A refusal may end, and so may the failure of a disk; a journal that is full is meant to be.
-    if (!this.readable.isRefused(topic) || this.#hasRoom(payloadLength(message))) return
+    if (!this.readable.isRefused(topic) || this.#room.has(payloadLength(message))) return
     message.skipReason = SKIP_REASONS.indexOf('full')
     message.skipMask = ALL_REMOTES
     this.#environment.log.error(
@@ -374,7 +337,7 @@ export class SourceBroker {
     // The members have what they need of it.
     if (send.batch) dropBody(send)
     send.backlog = this.#backlog(send.topic, queueId)
-    this.#batch.answered.push(send)
+    this.#batches.open.answered.push(send)
   }
 
   #took(): void {
@@ -386,7 +349,7 @@ export class SourceBroker {
 
   /** Calls back when the places of what was acked in this turn of the loop are written. */
   whenWritten(relay: () => void): void {
-    this.#batch.relays.push(relay)
+    this.#batches.open.relays.push(relay)
   }
 
   /** Writes a cursor of what is done now for each remote, and drops what that makes needless. */
@@ -416,21 +379,6 @@ export class SourceBroker {
   }
 
   // From the ack to the backlog
-
-  /** The batch begins to be written; what is given back is called when it is. */
-  #flushed(): () => void {
-    const batch = this.#batch
-    this.#batch = newBatch(this.journal.sequence)
-    this.#undelivered.push(batch)
-    return () => {
-      batch.written = true
-      // A later file may be synced first: but what a cursor covers ends where the oldest batch begins that is not written.
-      for (let [oldest] = this.#undelivered; oldest?.written; [oldest] = this.#undelivered) {
-        this.#undelivered.shift()
-        this.#written(oldest)
-      }
-    }
-  }
 
   #written(batch: Batch): void {
     for (const relay of batch.relays) relay()
@@ -530,25 +478,15 @@ export class SourceBroker {
     return oldest
   }
 
-  /** Whether bodies may take so much more of the disk: places and cursors come first. */
-  #hasRoom(bytes: number): boolean {
-    const { maxBytes, minFreeBytes } = this.options.journal
-    const segment = Math.min(PLACES_SEGMENT_BYTES, maxBytes * SEGMENT_SHARE)
-    // Room for the segments of places before the oldest goes into blocks, and for the blocks without bodies that follow.
-    const places = Math.max(this.journal.counts.bytes, (PLACES_SEGMENTS + 1) * segment)
-    const used = this.spill.counts.bytes + places + segment
-    return used + bytes <= maxBytes && this.#freeBytes - bytes >= minFreeBytes
-  }
-
   // The cursors
 
   async #checkpoint(): Promise<void> {
-    await this.#lookAtDisk()
+    await this.#room.look()
     const stale = this.journal.oldestBeyond(PLACES_SEGMENTS)
     if (stale !== undefined) this.spill.force(stale)
     const common = {
       // What is appended and not with its lane yet is behind this, and so is not covered.
-      sequence: (this.#undelivered[0] ?? this.#batch).sequence,
+      sequence: this.#batches.sequence,
       nextSegmentId: this.journal.nextSegmentId + 1,
       nextEpoch: this.epoch + 1,
       topics: this.journal.topics,
@@ -569,15 +507,10 @@ export class SourceBroker {
       throw error
     }
     await this.spill.remove(needless)
-    if (needless.length > 0) await this.#lookAtDisk()
+    if (needless.length > 0) await this.#room.look()
     const oldestNamed = Math.min(oldestEra, ...this.feeds.map(feed => feed.oldestKnownEra))
     for (const epoch of this.journal.epochIds.keys())
       if (eraOf(epoch) < oldestNamed) this.journal.epochIds.delete(epoch)
-  }
-
-  async #lookAtDisk(): Promise<void> {
-    const { fileSystem } = this.#environment
-    this.#freeBytes = await fileSystem.freeBytes(this.options.folder).catch(() => this.#freeBytes)
   }
 
   /** Of the eras of which anything is on disk: cursors have to say what of it is done. */
@@ -592,8 +525,4 @@ export class SourceBroker {
         .finally(() => this.#closed || this.#scheduleCheckpoint())
     })
   }
-}
-
-function newBatch(sequence: number): Batch {
-  return { sequence, messages: [], answered: [], relays: [], written: false }
 }

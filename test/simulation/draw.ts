@@ -1,6 +1,6 @@
 // A schedule from a seed: what the world is like, what is sent, and which faults come when.
 
-import type { JournalSettings } from '../../replay/source-broker.ts'
+import type { JournalSettings } from '../../replay/journal-settings.ts'
 import type { Random } from '../support/random.ts'
 import { type FaultKind, type FaultName, faultKinds } from './faults.ts'
 import { stream } from './random-streams.ts'

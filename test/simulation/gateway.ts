@@ -15,8 +15,8 @@ import {
   Replay,
   type SourceBroker,
 } from '../../replay/index.ts'
+import type { JournalSettings } from '../../replay/journal-settings.ts'
 import { ALL_REMOTES, SKIP_REASONS } from '../../replay/place.ts'
-import type { JournalSettings } from '../../replay/source-broker.ts'
 import { DiskError, type DiskOperation, type FakeDisk } from '../support/fake-disk.ts'
 import { type FakeClock, FakeLog } from '../support/fake-environment.ts'
 import type { Random } from '../support/random.ts'

@@ -23,7 +23,10 @@ export const rules = {
     rule: '2: a message goes to the remote only after that append has returned',
     module: 'replay/source-broker.js',
     without: [
-      ['this.#batch.messages.push(message)', 'this.#count(message); this.#release.acked(topic, queueId, message)'],
+      [
+        'this.#batches.open.messages.push(message)',
+        'this.#count(message); this.#release.acked(topic, queueId, message)',
+      ],
     ],
   },
   'release waits': {

@@ -1,6 +1,6 @@
 // What may be done to the world, as values: a schedule of these is drawn from a seed, or written by hand.
 
-import type { JournalSettings } from '../../replay/source-broker.ts'
+import type { JournalSettings } from '../../replay/journal-settings.ts'
 import type { DiskOperation } from '../support/fake-disk.ts'
 import type { SendFault } from './broker.ts'
 import type { Damaged } from './damage.ts'
