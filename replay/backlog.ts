@@ -51,6 +51,10 @@ export class Backlog {
     return this.#events.epochId(epoch)
   }
 
+  isOfOlderEra(epoch: number): boolean {
+    return eraOf(epoch) < this.#releasedEra
+  }
+
   /** Whether a message of this offset would come behind higher ones. */
   isLate(epoch: number, queueOffset: number): boolean {
     const era = eraOf(epoch)

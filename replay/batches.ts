@@ -10,6 +10,8 @@ export interface Batch {
   /** Sequence of the first place. */
   sequence: number
   messages: AckedMessage[]
+  /** Theirs. */
+  sends: Send[]
   /** Sends that are answered with them. */
   answered: Send[]
   relays: (() => void)[]
@@ -55,5 +57,5 @@ export class Batches {
 }
 
 function newBatch(sequence: number): Batch {
-  return { sequence, messages: [], answered: [], relays: [], written: false }
+  return { sequence, messages: [], sends: [], answered: [], relays: [], written: false }
 }

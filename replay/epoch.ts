@@ -19,7 +19,7 @@
 // the older epoch or of the newer, is in the order of the older one (of its era, place.ts); so is what was out then and turns out to stand before it.
 // (Without either: it goes before what the source has before it.)
 //
-// What 'before' was is four fields of a send, set when it is forwarded: no list of acks is kept, however long a send is out.
+// What 'before' was is three fields of a send, set when it is forwarded: no list of acks is kept, however long a send is out.
 // An epoch is numbered at its first ack; one that never has any costs nothing.
 //
 // Pure: no clock, no socket; who reads back is in confirmation.ts.
@@ -51,8 +51,6 @@ export interface Traced {
   /** The highest commit-log offset, and offset in its queue, that were acked in that epoch then; -1: none. */
   logBefore: number
   queueBefore: number
-  /** The highest commit-log offset that was acked in any epoch of its era then. */
-  eraBefore: number
   /** The same for all queues of its topic, where the broker chooses. */
   queuesBefore: ReadonlyMap<number, number> | undefined
   /** Set here at its ack: the epoch of its messages. Kept where it is set before. */
@@ -68,15 +66,13 @@ class Era {
   ordinal = 0
   /** How many have a number beside the first. */
   continued = 0
-  /** The highest commit-log offset that was acked in any of them. */
-  last = -1
   /** What stands in its order, and may be of a later one. */
   doubtful: SourceEpoch | undefined = undefined
 }
 
 /** A place in the order of an era that may be of a later one. */
 interface Doubtful {
-  epoch: SourceEpoch
+  era: Era
   topic: string
   queueId: number
   queueOffset: number
@@ -109,11 +105,6 @@ export class SourceEpoch implements Epoch {
     return this.ordinal > 0 && this.#topics.size > 0
   }
 
-  /** Nothing of it was acked yet, and it may be that it only goes on with the one before. */
-  get isInDoubt(): boolean {
-    return this.ordinal === 0 && this.era.ordinal > 0
-  }
-
   /** The epoch that its connections have now. */
   get present(): SourceEpoch {
     let epoch: SourceEpoch = this
@@ -143,7 +134,6 @@ export class SourceEpoch implements Epoch {
     }
     queue.add(place.queueOffset)
     const { commitLogOffset } = place
-    if (commitLogOffset > this.era.last) this.era.last = commitLogOffset
     if (commitLogOffset > this.last.commitLogOffset) set(this.last, topic, queueId, place)
     if (commitLogOffset >= 0 && (this.first.commitLogOffset < 0 || commitLogOffset < this.first.commitLogOffset))
       set(this.first, topic, queueId, place)
@@ -268,7 +258,6 @@ export class Epochs {
     send.connection = connection
     send.forwardedIn = epoch
     send.logBefore = epoch.last.commitLogOffset
-    send.eraBefore = epoch.era.last
     if (send.queueId < 0) send.queuesBefore = epoch.highests(send.topic)
     else send.queueBefore = epoch.acked(send.topic, send.queueId)?.highest ?? -1
     return unclear
@@ -302,11 +291,15 @@ export class Epochs {
         one.queueId === queueId &&
         one.queueOffset > place.queueOffset &&
         one.before > send.forwarded &&
-        isOlder(one.epoch, epoch),
+        isOlder(one.era, epoch),
     )
-    if (behind !== undefined) epoch = behind.epoch
+    if (behind !== undefined) epoch = behind.era.doubtful!
     // A place has one message: where it is acked already, this is another one.
-    while (epoch.acked(send.topic, queueId)?.has(place.queueOffset)) epoch = this.#next(epoch)
+    while (epoch.acked(send.topic, queueId)?.has(place.queueOffset)) {
+      const { era, address } = epoch
+      if (epoch === era.doubtful) epoch = era.doubtful = new SourceEpoch(address, era)
+      else epoch = this.#next(epoch)
+    }
     send.ackedIn = epoch
     if (epoch.ordinal === 0) this.#number(epoch)
     epoch.add(send.topic, queueId, place)
@@ -326,10 +319,10 @@ export class Epochs {
    */
   doubtful({ era, address }: SourceEpoch, topic: string, queueId: number, queueOffset: number): SourceEpoch {
     era.doubtful ??= new SourceEpoch(address, era)
-    const added = { epoch: era.doubtful, topic, queueId, queueOffset, before: this.#forwarded }
+    const added = { era, topic, queueId, queueOffset, before: this.#forwarded }
     // What stands before one that was found earlier, and below, stands before this one, too.
     const isWithin = (one: Doubtful) =>
-      one.epoch === added.epoch && one.topic === topic && one.queueId === queueId && one.queueOffset <= queueOffset
+      one.era === era && one.topic === topic && one.queueId === queueId && one.queueOffset <= queueOffset
     this.#doubtful = [...this.#doubtful.filter(one => !isWithin(one)), added]
     return era.doubtful
   }
@@ -339,20 +332,11 @@ export class Epochs {
     if (this.#doubtful.length > 0) this.#doubtful = this.#doubtful.filter(one => one.before > before)
   }
 
-  /** What came behind this one, as its log is not the source's any more. */
-  after(epoch: SourceEpoch): SourceEpoch {
-    return this.#newest === epoch ? this.#next(epoch) : this.#newest
-  }
-
   #epochOf(send: Traced, queueId: number, place: Place): SourceEpoch {
     const { connection, forwardedIn } = send as { connection: SourceConnection; forwardedIn: SourceEpoch }
     const isLeft = forwardedIn === connection.disproved
     let epoch = isLeft ? connection.epoch!.present : forwardedIn
     if (!isLeft && goesBack(send, queueId, place)) epoch = this.#next(epoch)
-    // The first ack of one that is in doubt shows that it is another log: no doubt is left.
-    const { commitLogOffset } = place
-    if (epoch.isInDoubt && epoch.era === forwardedIn.era && commitLogOffset >= 0 && commitLogOffset <= send.eraBefore)
-      epoch.era = new Era()
     // What was out when offsets were taken back: it stands behind something of the newer epoch, or it is of the older one.
     while (epoch.successor?.hasAcks && isBehind(epoch.successor, place)) epoch = epoch.successor
     while (place.commitLogOffset >= 0 && place.commitLogOffset === epoch.last.commitLogOffset) epoch = this.#next(epoch)
@@ -384,8 +368,8 @@ function isBehind({ first }: SourceEpoch, { commitLogOffset }: Place): boolean {
   return first.commitLogOffset >= 0 && first.commitLogOffset < commitLogOffset
 }
 
-function isOlder(one: SourceEpoch, other: SourceEpoch): boolean {
-  return one.ordinal > 0 && (other.ordinal === 0 || eraOf(one.ordinal) < eraOf(other.ordinal))
+function isOlder({ ordinal }: Era, { era }: SourceEpoch): boolean {
+  return ordinal > 0 && (era.ordinal === 0 || ordinal < era.ordinal)
 }
 
 /** Whether it stands at or below what had been acked before it was forwarded. */

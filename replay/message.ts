@@ -14,6 +14,8 @@ export interface AckedMessage extends Place, Body, Releasable {
   kept: boolean
   /** Whether it cannot be had from the source again: the journal has its body, too. */
   journaled: boolean
+  /** Whether its send was given up before. */
+  isOverdue: boolean
   /** Whether it counts as reordered: it does when its cursor names it, not when its turn comes. */
   isReordered: boolean
 }
@@ -43,6 +45,7 @@ export class Message implements AckedMessage {
   backlog: Backlog | undefined = undefined
   kept = false
   journaled = false
+  isOverdue = false
   isReordered = false
 
   constructor(flag: number, sysFlag: number, properties: Buffer, payload: Buffer) {

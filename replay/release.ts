@@ -4,6 +4,7 @@
 // send to its queue that was forwarded before that ack came is answered or given up, for a send forwarded later cannot
 // get a smaller offset. With it go all acked messages of that queue below it, lowest first.
 // (Without "with it": A and B are out; B is acked at 11; C is forwarded; A is acked at 10. B may go, and A would wait.)
+// That is so within an epoch; of what is below in another one both wait.
 // A message that stands right behind the last released one need not wait: nothing can come between the two.
 //
 // Offsets count within an epoch, and epochs go by ordinal: all of an older one come before all of a newer one. Nothing more
@@ -147,7 +148,7 @@ export class Release<M extends Releasable> {
     // A client may name any number of queues that do not exist.
     if (queue.releasedEnd < 0 && queue.byOffset.length === 0 && queue.outstanding.first === undefined)
       queues.delete(queueId)
-    // The highest place that may go; all acked below it go with it.
+    // The highest place that may go; all of its epoch that are acked below it go with it.
     let limit: M | undefined
     for (let { first } = queue.byAck; first !== undefined && first.before <= oldest; { first } = queue.byAck) {
       if (limit === undefined || isBehind(first, limit)) limit = first
@@ -156,7 +157,9 @@ export class Release<M extends Releasable> {
     let count = 0
     for (const message of queue.byOffset) {
       const { epoch, queueOffset } = message
-      if ((limit === undefined || isBehind(message, limit)) && !isNext(queue, message)) break
+      // Of another epoch it may be of another log, and need not be older than what stands above it.
+      const goesWith = limit !== undefined && epoch === limit.epoch && !isBehind(message, limit)
+      if (!message.released && !goesWith && !isNext(queue, message)) break
       const era = eraOf(epoch)
       const late = era < queue.releasedEra || (era === queue.releasedEra && queueOffset < queue.releasedEnd)
       if (!late) {

@@ -30,7 +30,6 @@ export class Send extends SendRequest implements Outstanding, Traced, AckedMessa
   forwardedIn: SourceEpoch | undefined = undefined
   logBefore = -1
   queueBefore = -1
-  eraBefore = -1
   queuesBefore: ReadonlyMap<number, number> | undefined = undefined
   ackedIn: SourceEpoch | undefined = undefined
 
@@ -48,6 +47,7 @@ export class Send extends SendRequest implements Outstanding, Traced, AckedMessa
   backlog: Backlog | undefined = undefined
   kept = false
   journaled = false
+  isOverdue = false
   isReordered = false
 
   /** A piece of its body, in the order in which they come. */

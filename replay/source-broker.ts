@@ -298,6 +298,7 @@ export class SourceBroker {
     if (!message.kept) dropBody(message)
     if (this.#memory.used > this.#memory.limit / 2) this.spill.pressed()
     this.#batches.open.messages.push(message)
+    this.#batches.open.sends.push(send)
   }
 
   /** Whether sends are to be refused: what they bring could not be kept. */
@@ -382,7 +383,8 @@ export class SourceBroker {
 
   #written(batch: Batch): void {
     for (const relay of batch.relays) relay()
-    for (const message of batch.messages) {
+    for (const [index, message] of batch.messages.entries()) {
+      message.isOverdue = batch.sends[index]!.settled
       this.#count(message)
       if (message.skipMask === ALL_REMOTES) {
         this.journal.done(message.sequence)
@@ -392,7 +394,7 @@ export class SourceBroker {
       // It may wait for its turn while higher ones are done already.
       if (backlog.isLate(message.epoch, message.queueOffset)) {
         for (const reader of backlog.readers) reader.expectLate(message.epoch, message.queueOffset)
-        this.#countReordered(message)
+        this.#countIfReordered(message)
       }
       this.#release.acked(backlog.topic, backlog.queueId, message)
     }
@@ -407,13 +409,18 @@ export class SourceBroker {
     }
   }
 
-  #countReordered(message: AckedMessage): void {
+  /**
+   * It comes behind higher ones. Within an era those were acked before its send was forwarded, or they would have waited for it until that was
+   * given up: the source has lost them.
+   */
+  #countIfReordered(message: AckedMessage): void {
+    if (!message.isOverdue && !message.backlog!.isOfOlderEra(message.epoch)) return
     message.isReordered = true
     for (const { account } of this.feeds) account.totals.reordered++
   }
 
   #released(message: AckedMessage, late: boolean): void {
-    if (late && !message.isReordered) this.#countReordered(message)
+    if (late && !message.isReordered) this.#countIfReordered(message)
     message.backlog!.push(message, message.kept ? message : undefined, message.journaled)
   }
 

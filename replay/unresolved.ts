@@ -8,9 +8,8 @@
 //           that was acked to another send
 //
 // Found: it is taken like an ack, in its place in order while it still holds back its queue. Where its connection was not confirmed while it
-// lived, it is in the order of the newest epoch of which anything stands before it in the log, from that on in which it was forwarded; unless it
-// stands where something of that one was acked before, so that the source has lost this. (Without: it comes, in a newer epoch, behind a
-// message that was stored after it.) It may be of a later one all the same: what turns out to stand before it follows (epoch.ts).
+// lived, it is in the order of the newest epoch of which anything stands before it in the log, from that on in which it was forwarded. (Without: it
+// comes, in a newer epoch, behind a message that was stored after it.) It may be of a later one all the same: what turns out to stand before it follows (epoch.ts).
 // Not found: it is not there, and holds back nothing. What cannot be found out is counted. A batch is found as a whole: its members stand in a row.
 //
 // The sends are kept for that as they came, all together up to a limit, beyond which the oldest are given up.
@@ -54,7 +53,7 @@ export interface UnresolvedContext {
   address(): string
   turns: Turns
   sendGiveUpTimeout: number
-  epochs(): Pick<Epochs, 'since' | 'after' | 'doubtful'>
+  epochs(): Pick<Epochs, 'since' | 'doubtful'>
   /** Whether a message at an end of an epoch is still there. Throws LinkError, RefusedError. */
   has(message: EndOfEpoch): Promise<boolean>
   /** A send is not there, or nobody knows: it holds back nothing. */
@@ -257,23 +256,14 @@ export class Unresolved {
   /** Of a send whose connection's epoch was not sure. */
   async #setOrder(search: Search): Promise<void> {
     const found = search.outcome()
-    const { send } = search.suspect
-    const { forwardedIn } = send
+    const { forwardedIn } = search.suspect.send
     if (typeof found === 'string' || forwardedIn === undefined || !forwardedIn.hasAcks) return
     const { has, epochs } = this.#context
-    const [record] = found.records as [StoredMessage]
-    let behind: SourceEpoch | undefined
+    const { commitLogOffset } = found.records[0]!
     for (const epoch of epochs().since(forwardedIn)) {
       const { first } = epoch
-      if (epoch !== forwardedIn && (first.commitLogOffset > record.commitLogOffset || !(await has(first)))) {
-        behind = epoch
-        continue
-      }
-      // The source has lost what stood there, or before.
-      const acked = epoch.acked(send.topic, found.queueId)
-      const isLost = found.records.some((_, index) => acked?.has(found.first + index))
-      const isAnother = isLost || (epoch === forwardedIn && goesBack(send, found.queueId, record))
-      search.its = isAnother ? (behind ?? epochs().after(epoch)) : epoch
+      if (epoch !== forwardedIn && (first.commitLogOffset > commitLogOffset || !(await has(first)))) continue
+      search.its = epoch
       return
     }
   }
@@ -382,7 +372,7 @@ class Search {
     if (whole.length === 0) return all.length === 0 ? 'not there' : 'nobody knows'
     const keyless = this.#members.some(({ uniqKey }) => uniqKey === undefined)
     const isOurs = ({ records }: Candidate) => bornHost !== undefined && records[0]!.bornHost?.equals(bornHost) === true
-    let free = whole.filter(one => !this.#epochs.some(epoch => epoch.acked(topic, one.queueId)?.has(one.first)))
+    let free = whole.filter(one => !this.#isTaken(one))
     // With a key, and over our socket, it is this message: the source has lost what was acked there.
     if (free.length === 0 && !keyless) free = whole.filter(isOurs)
     // With a key it is this message, whatever stands between us and the broker; without one it may be another like it.
@@ -396,11 +386,20 @@ class Search {
     return possible.length === 0 ? 'not there' : 'nobody knows'
   }
 
+  /** Another send was acked, or found, at its place; but what was acked there before this one was forwarded is lost. */
+  #isTaken({ queueId, first, records }: Candidate): boolean {
+    const { send } = this.suspect
+    const isLost = goesBack(send, queueId, records[0]!)
+    return this.#epochs.some(
+      epoch => epoch.acked(send.topic, queueId)?.has(first) && !(isLost && epoch === send.forwardedIn),
+    )
+  }
+
   /** In which other sends may have been acked, or found, at its place. */
   get #epochs(): SourceEpoch[] {
     const { connection, forwardedIn } = this.suspect.send
-    const its = this.its ?? (forwardedIn === connection?.disproved ? connection?.epoch : forwardedIn)
-    return [its, its?.era.doubtful].filter(epoch => epoch !== undefined)
+    const own = forwardedIn === connection?.disproved ? connection?.epoch : forwardedIn
+    return [own, this.its, own?.era.doubtful, this.its?.era.doubtful].filter(epoch => epoch !== undefined)
   }
 }
 

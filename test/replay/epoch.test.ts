@@ -26,7 +26,6 @@ function lab() {
       forwardedIn: undefined,
       logBefore: -1,
       queueBefore: -1,
-      eraBefore: -1,
       queuesBefore: undefined,
       ackedIn: undefined,
       unclear: false,
@@ -184,23 +183,6 @@ test('what stands behind something of a newer epoch is of it, also where it was 
   const [first, second] = [forward(one), forward(one)]
   t.is(ack(first, 0, 1_100), 6)
   t.is(ack(second, 1, 1_200), 6)
-})
-
-test('an epoch that began in doubt is of another era, where its first ack stands at or below what was acked before', t => {
-  for (const { offset, log, era } of [
-    { offset: 5, log: 900, era: 6 },
-    { offset: 11, log: 1_100, era: 5 },
-  ]) {
-    const { epochs, forward, ack, connect } = lab()
-    t.is(ack(forward(connect()), 10, 1_000), 5)
-    const [one, other] = [connect(), connect()]
-    const sends = [forward(one), forward(other)] as const
-    epochs.disproved([one, other], epochs.newest, true)
-    const later = forward(other)
-    t.is(eraOf(ack(sends[0], offset, log)), era)
-    t.is(eraOf(ack(sends[1], offset + 1, log + 1)), era)
-    t.is(eraOf(ack(later, offset + 2, log + 2)), era)
-  }
 })
 
 test('what stands before a found message that may be of an older epoch is in the order of that one, where it was out then', t => {

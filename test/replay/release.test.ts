@@ -114,6 +114,22 @@ test('nor over that of two epochs of one era: the source may have taken offsets 
   t.deepEqual(offsets(), [10, 11])
 })
 
+test('what is below in another epoch of the era does not go with a message: both wait', t => {
+  const { offsets, forward, acked, ackedIn } = recorded()
+  const first = forward('orders', 0)
+  const [behind, out] = [forward('orders', 0), forward('orders', 0)]
+  acked(first, 0, 1)
+  t.deepEqual(offsets(), [])
+  acked(behind, 0, 10)
+  const [below, last] = [forward('orders', 0), forward('orders', 0)]
+  // The source has lost 10, and stores 9 behind 8.
+  ackedIn(1 + EPOCHS_IN_ORDER, below, 0, 9)
+  ackedIn(1, out, 0)
+  t.deepEqual(offsets(), [1])
+  ackedIn(1 + EPOCHS_IN_ORDER, last, 0, 8)
+  t.deepEqual(offsets(), [8, 9, 10])
+})
+
 test('nothing stands right behind the last one over the border of an epoch', t => {
   const { offsets, forward, ackedIn } = recorded()
   ackedIn(1, forward('orders', 0), 0, 10)

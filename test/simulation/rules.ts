@@ -163,16 +163,6 @@ export const rules = {
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it stands so in the module
     without: [['await this.#environment.fileSystem.sync(`${this.#folder}/${name}`)', '']],
   },
-  'late within its epoch': {
-    rule: 'an offset is late within its epoch only',
-    module: 'replay/release.js',
-    without: [
-      [
-        'const late = era < queue.releasedEra || (era === queue.releasedEra && queueOffset < queue.releasedEnd)',
-        'const late = queueOffset < queue.releasedEnd',
-      ],
-    ],
-  },
   epochs: {
     rule: 'a source that lost its tail, or answers from another address, has another epoch from then on',
     module: 'replay/epoch.js',
@@ -218,10 +208,10 @@ export const rules = {
     module: 'replay/epoch.js',
     without: [['unclear = epoch.hasAcks', 'unclear = false']],
   },
-  'no doubt is left': {
-    rule: '19: an epoch that began in doubt is of another era where its first ack stands at or below what was acked before',
-    module: 'replay/epoch.js',
-    without: [['commitLogOffset <= send.eraBefore)', 'false)']],
+  'reordered only behind what is there': {
+    rule: '3: what comes behind messages that the source has lost does not count as reordered',
+    module: 'replay/source-broker.js',
+    without: [['if (!message.isOverdue && !message.backlog.isOfOlderEra(message.epoch))', 'if (false)']],
   },
   'behind what is newer': {
     rule: '19: what stands behind something of a newer epoch is of it',
@@ -232,11 +222,6 @@ export const rules = {
     rule: '20: what stands before a found message is in the order of that, whichever epoch it is of',
     module: 'replay/epoch.js',
     without: [['if (behind !== undefined)', 'if (false)']],
-  },
-  'found in its place': {
-    rule: '20: what is found at or below what had been acked before it was forwarded is of a later epoch',
-    module: 'replay/unresolved.js',
-    without: [['search.its = isAnother ?', 'search.its = false ?']],
   },
   'looked for at the source': {
     rule: '5: a send whose answer does not come is looked for at the source',
