@@ -383,7 +383,8 @@ export class SourceBroker {
 
   #written(batch: Batch): void {
     for (const relay of batch.relays) relay()
-    for (const [index, message] of batch.messages.entries()) {
+    for (let index = 0; index < batch.messages.length; index++) {
+      const message = batch.messages[index]!
       message.isOverdue = batch.sends[index]!.settled
       this.#count(message)
       if (message.skipMask === ALL_REMOTES) {
