@@ -7,7 +7,7 @@ import type { World } from './world.ts'
 
 export function perform(world: World, act: Act): void {
   // As it is in a history that is made smaller.
-  if ('side' in act && act.side === 'remote2' && world.remotes.length === 1) return
+  if ('side' in act && act.side !== 'clients' && !world.has(act.side)) return
   switch (act.do) {
     case 'send':
       return void world.send(act)
@@ -68,7 +68,11 @@ export function perform(world: World, act: Act): void {
     case 'kill':
       return world.gatewayDies(false, act.downMs)
     case 'power cut':
-      return world.gatewayDies(true, act.downMs, act.with)
+      return world.gatewayDies(
+        true,
+        act.downMs,
+        act.with.filter(side => world.has(side)),
+      )
     case 'die at disk operation':
       world.gateway.dies = () => world.gatewayDies(act.powerCut, act.downMs)
       world.gateway.diesAtOperation = act.operations

@@ -92,6 +92,11 @@ export class World {
     return side === 'source' ? this.source : this.remote(side).cluster
   }
 
+  /** In a history that is made smaller acts may name a remote that is no more. */
+  has(side: Side): boolean {
+    return side === 'source' || this.remotes.some(remote => remote.side === side)
+  }
+
   remote(side: RemoteSide): Remote {
     return this.remotes.find(remote => remote.side === side)!
   }
