@@ -67,6 +67,13 @@ function damageCursor(world: World, of: 'slot' | 'cursor', share: number): void 
   }
 }
 
+/** Of the first remote and source broker. */
+export function damageNewerSlot(world: World): void {
+  const folder = dirname(world.disk.find(/^cursor-/)[0]!)
+  const generation = slotOf(world.disk, folder)!.generation
+  flip(world, `${folder}/${SLOT_FILES[generation % 2]}`, 100)
+}
+
 function flip(world: World, path: string, at: number): void {
   const bytes = Buffer.from(world.disk.bytes(path))
   bytes[at]! ^= 1

@@ -142,6 +142,16 @@ export const rules = {
       ],
     ],
   },
+  'both slots': {
+    rule: '10: what something rests on is in both slots of the cursor',
+    module: 'replay/feed.js',
+    without: [['(needsBoth && this.#lastSlots[0] !== text)', 'false']],
+  },
+  'lost cursor': {
+    rule: '10: without any slot what may be at the remote is looked for',
+    module: 'replay/lane.js',
+    without: [['if (this.sentSince !== undefined)', 'if (false)']],
+  },
   'check what is read back': {
     rule: '11: an offset alone proves nothing',
     module: 'replay/check.js',

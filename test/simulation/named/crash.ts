@@ -1,5 +1,6 @@
 // Histories of rules 1, 2, 7, 9, 10, and of what a power cut takes.
 
+import { damageNewerSlot } from '../damage.ts'
 import { arrived, crash, type NamedHistory, powerCut, send, startsAgain, told, until, warm } from './named-history.ts'
 
 export const crashHistories: NamedHistory[] = [
@@ -34,6 +35,33 @@ export const crashHistories: NamedHistory[] = [
       const [message] = world.send({ do: 'send', client: 0, topic: 0, queueId: 1, messages: 1, size: 0 })
       await arrived(world, message!)
       await crash(world)
+    },
+  },
+  {
+    name: 'the newer slot is damaged right behind the first send of a lane: the older one knows its queue, too',
+    rules: ['both slots'],
+    setup: { topics: [{ sourceQueues: 2, remoteQueues: 2 }] },
+    async play(world) {
+      await warm(world)
+      // The timer has written since: else both say nothing of it.
+      await world.pass(2_500)
+      world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'silent', stores: true }] })
+      const [message] = world.send({ do: 'send', client: 0, topic: 0, queueId: 1, messages: 1, size: 0 })
+      await arrived(world, message!)
+      world.gatewayDies(false, 300)
+      damageNewerSlot(world)
+      await startsAgain(world)
+    },
+  },
+  {
+    name: 'both slots of the cursor are damaged, and what had arrived is not sent again',
+    rules: ['lost cursor'],
+    async play(world) {
+      await warm(world)
+      await arrived(world, send(world))
+      await world.pass(2_000)
+      world.act({ do: 'damage', of: 'cursor', share: 0.1 })
+      await startsAgain(world)
     },
   },
   {
