@@ -382,12 +382,20 @@ function lateIn(places: readonly Place[], isLate: (place: Place) => boolean): bo
 
 /** In the order of release, nearly: what came late went behind higher offsets. */
 function orderOf(a: ScannedBlock['header'], b: ScannedBlock['header']): number {
-  return eraOf(a.epoch) - eraOf(b.epoch) || a.maxOffset - b.maxOffset || a.minSequence - b.minSequence
+  return eraOf(a.epoch) - eraOf(b.epoch) || edgeOf(a) - edgeOf(b) || a.minSequence - b.minSequence
 }
 
 function isBefore({ epoch, queueOffset }: Place, header: ScannedBlock['header']): boolean {
   const eras = eraOf(epoch) - eraOf(header.epoch)
-  return eras < 0 || (eras === 0 && queueOffset < header.maxOffset)
+  return eras < 0 || (eras === 0 && queueOffset < edgeOf(header))
+}
+
+/**
+ * Where a page stands among others of its era. What is within it, and not of it, came behind it: late, or in the place of what the source has lost.
+ * One with a late message has that as its lowest.
+ */
+function edgeOf({ late, minOffset, maxOffset }: ScannedBlock['header']): number {
+  return late ? maxOffset : minOffset
 }
 
 /** Whether a feed has to do all messages of a page, none, or it takes a look at each to tell. */
