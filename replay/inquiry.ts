@@ -71,7 +71,9 @@ export class Inquiry {
     const { commitLogOffset } = place
     const suspect = (what: Suspicion['what'], state: LogState): Verdict => {
       const known = this.#suspicions.get(place.sequence)
-      const suspicion = known?.what === what ? known : { what, since: this.#clock.now(), end: state.end }
+      // It may have lost more since, and never come to that end again.
+      const isSame = known?.what === what && (what === 'beyond the end' || state.end >= known.end)
+      const suspicion = isSame ? known : { what, since: this.#clock.now(), end: state.end }
       suspicions.set(place.sequence, suspicion)
       if (this.#clock.now() - suspicion.since < PROOF_TIME) return 'wait'
       return what === 'beyond the end' || state.readable >= suspicion.end ? 'source' : 'wait'

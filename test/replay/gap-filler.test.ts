@@ -242,6 +242,20 @@ test('a hole in the queue is read from the log; where that has none either, twic
   t.deepEqual(scene.lost.sort(), ['2 source'])
 })
 
+test('a hole is lost as well where the source loses more behind it, and never comes to that end again', async t => {
+  const scene = lab(4)
+  const { broker } = scene
+  broker.queue('orders', 0).messages.splice(1, 1)
+  broker.log.splice(1, 1)
+  t.is(await scene.fill(), 'filled')
+  await fillFor(1_000, scene)
+  broker.loseTail(1)
+  await fillFor(4_500, scene)
+  t.deepEqual(scene.lost, [])
+  await fillFor(2_000, scene)
+  t.true(scene.lost.includes('1 source'))
+})
+
 test('a hole whose ack did not say where in the log it is, is lost when the queue passes over it for 5 s', async t => {
   const scene = lab(1, 0)
   scene.broker.loseTail(1)
