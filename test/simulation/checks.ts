@@ -111,6 +111,12 @@ function isExcused(world: World, message: Message): boolean {
   const window = SYNC_DELAY + 6 * world.setup.diskMost + world.setup.latency * 4 + 50
   const cuts = world.happened.get('power cut') ?? []
   const failures = world.happened.get('disk') ?? []
+  // What was written just before a process was killed is synced by the next one, before it serves.
+  const served = world.happened.get('served') ?? []
+  const ends = (world.happened.get('death') ?? []).filter(death =>
+    cuts.some(cut => death <= cut && !served.some(at => death < at && at <= cut)),
+  )
+  if (message.toldAt.some(at => ends.some(death => at <= death && death - at < window))) return true
   // A write that stalls keeps the sync waiting, too.
   const stalls = world.happened.get('disk stall') ?? []
   return message.toldAt.some(at =>

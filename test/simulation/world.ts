@@ -173,6 +173,7 @@ export class World {
       () => {
         if (!gateway.alive) return
         this.#isServing = true
+        this.did('served')
         for (const [index, remote] of this.remotes.entries()) {
           this.#compareWithBefore(remote, before[index]!)
           this.#compareWithDamage(remote)
@@ -231,6 +232,7 @@ export class World {
     if (!gateway.alive) return
     this.noteReordered()
     this.deaths++
+    this.did('death')
     gateway.kill(powerCut)
     this.#isServing = false
     this.history.say('gateway', powerCut ? 'POWER CUT' : 'KILLED')
