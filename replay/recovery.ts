@@ -380,22 +380,22 @@ function lateIn(places: readonly Place[], isLate: (place: Place) => boolean): bo
   })
 }
 
-/** In the order of release, nearly: what came late went behind higher offsets. */
-function orderOf(a: ScannedBlock['header'], b: ScannedBlock['header']): number {
-  return eraOf(a.epoch) - eraOf(b.epoch) || edgeOf(a) - edgeOf(b) || a.minSequence - b.minSequence
-}
-
-function isBefore({ epoch, queueOffset }: Place, header: ScannedBlock['header']): boolean {
-  const eras = eraOf(epoch) - eraOf(header.epoch)
-  return eras < 0 || (eras === 0 && queueOffset < edgeOf(header))
-}
+type Stretch = Pick<ScannedBlock['header'], 'epoch' | 'minOffset' | 'maxOffset' | 'minSequence'>
 
 /**
- * Where a page stands among others of its era. What is within it, and not of it, came behind it: late, or in the place of what the source has lost.
- * One with a late message has that as its lowest.
+ * In the order of release, nearly: what came late went behind higher offsets. Of two epochs of one era that have offsets in common one has what the
+ * source has lost: the later one came behind it.
  */
-function edgeOf({ late, minOffset, maxOffset }: ScannedBlock['header']): number {
-  return late ? maxOffset : minOffset
+function orderOf(a: Stretch, b: Stretch): number {
+  const eras = eraOf(a.epoch) - eraOf(b.epoch)
+  if (eras !== 0) return eras
+  const overlap = a.minOffset <= b.maxOffset && b.minOffset <= a.maxOffset
+  const offsets = overlap && a.epoch !== b.epoch ? 0 : a.maxOffset - b.maxOffset
+  return offsets || a.minSequence - b.minSequence
+}
+
+function isBefore({ epoch, queueOffset, sequence }: Place, header: Stretch): boolean {
+  return orderOf({ epoch, minOffset: queueOffset, maxOffset: queueOffset, minSequence: sequence }, header) < 0
 }
 
 /** Whether a feed has to do all messages of a page, none, or it takes a look at each to tell. */

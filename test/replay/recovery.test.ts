@@ -40,6 +40,24 @@ test('so does one whose page holds nothing but late ones, behind a page of highe
   t.deepEqual(scene.account.totals.lost, {})
 })
 
+test('what took the place of a lost message comes behind the page that this is in', async t => {
+  const scene = await Scene.open()
+  scene.refuseSends(2)
+  scene.send(texts(0, 5))
+  await scene.spillAll()
+  scene.source.broker.loseTail(3)
+  // In doubt: its connection ends before it is known that the log is another.
+  scene.forward(0, scene.connect()).store('m5').lose(['m5'])
+  await scene.until('it is found', () => scene.broker.unresolvedNow === 0)
+  await scene.environment.settled()
+  await scene.crash()
+  scene.takeSends()
+  await scene.allDone()
+  // The gateway has the bodies of the lost ones.
+  t.deepEqual(scene.arrived(), texts(0, 6))
+  t.is(scene.account.totals.reordered, 0)
+})
+
 test('a page whose block could not be synced is written anew, and counts once where the first block is still there', async t => {
   const scene = await Scene.open()
   scene.refuseSends(2)
