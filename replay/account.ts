@@ -123,6 +123,12 @@ export class Account {
     this.totals.lost[cause] = (this.totals.lost[cause] ?? 0) + count
   }
 
+  /** So many that were found may count as lost: a disk did not give then what it gives now, or a name is known again. */
+  foundAgain(cause: LostCause, count: number): void {
+    const lost = this.totals.lost[cause] ?? 0
+    if (count > 0 && lost > 0) this.totals.lost[cause] = Math.max(0, lost - count)
+  }
+
   #left(withBody: boolean): void {
     if (withBody) this.queued--
     else this.inGap--

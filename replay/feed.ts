@@ -165,6 +165,7 @@ export class Feed {
   foundWaiting(found: number): void {
     const missing = (this.#slot?.waiting ?? 0) - found - this.#waitingAgain
     if (missing > 0) this.#lostPlaces(missing)
+    else this.account.foundAgain('journal', -missing)
   }
 
   #lostPlaces(count: number): void {

@@ -129,7 +129,8 @@ export class RemoteTail {
     const isAnew = settled.number !== this.#settling
     // The link lives, and an answer was unclear: what the broker did is done, but may not be readable yet.
     if (!isAnew && (this.isUnclear || this.#isInDoubt)) await broker.readable()
-    if ((isAnew && (this.isUnclear || !this.ends.isEmpty)) || this.#isInDoubt)
+    // Where reading begins, too: a topic that was made anew since ends below it.
+    if (this.isUnclear || this.#isInDoubt || (isAnew && !this.ends.isEmpty))
       await this.#lookAfterTail(settled.address, target)
     const there = this.isUnclear ? await this.#read(settled.address, target) : undefined
     if (this.#toProve.length > 0) await this.#prove(there)

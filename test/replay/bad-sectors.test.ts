@@ -179,3 +179,17 @@ test('damage that cannot be kept aside does not stop the start', async t => {
   t.deepEqual(after.account.totals.lost, { journal: 1 })
   t.is(after.arrived().length, 249)
 })
+
+test('what the disk gives at another start counts as lost no more, and arrives', async t => {
+  const scene = await waiting(0, 250)
+  const [path] = scene.environment.fileSystem.find(/^places-/) as [string]
+  const after = await next(scene, disk => breakSector(disk, path, 1))
+  after.refuseSends(2)
+  await after.environment.pass(3_000)
+  t.true(after.account.totals.lost.journal! > 50)
+  const again = await next(after, () => {})
+  t.deepEqual(again.account.totals.lost, { journal: 0 })
+  t.is(again.account.acked, 250)
+  await again.allDone()
+  t.deepEqual(again.arrived(), texts(0, 250))
+})

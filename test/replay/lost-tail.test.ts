@@ -200,3 +200,18 @@ test('known ends are in the cursor, and none is there of a lane that has sent no
   t.is(queues[0]!.ends!.ends.length, 2)
   t.is(queues.length, 1)
 })
+
+test('a topic was made anew before an answer that is unclear: what is stored below the known end is found', async t => {
+  const scene = await Scene.open()
+  scene.send(texts(0, 3))
+  await scene.allDone()
+  scene.remote.broker.makeTopic(TOPIC, 2)
+  scene.remote.broker.onSend = send => {
+    send.store()
+    scene.takeSends()
+    send.request.answer({ code: 1, remark: 'java.lang.NullPointerException' })
+  }
+  scene.send(['m3'])
+  await scene.allDone()
+  t.deepEqual([...scene.arrived()].sort(), texts(0, 4))
+})
