@@ -29,6 +29,7 @@ export interface TailContext {
   sourceAddress(): string
   account: Account
   stamper: { gateway: string; epochId(epoch: number): string }
+  checkpoint(): Promise<void>
 }
 
 /** What the lane does with what is found out. */
@@ -130,19 +131,23 @@ export class RemoteTail {
     // The link lives, and an answer was unclear: what the broker did is done, but may not be readable yet.
     if (!isAnew && (this.isUnclear || this.#isInDoubt)) await broker.readable()
     // Where reading begins, too: a topic that was made anew since ends below it.
-    if (this.isUnclear || this.#isInDoubt || (isAnew && !this.ends.isEmpty))
-      await this.#lookAfterTail(settled.address, target)
+    const isCutOff =
+      (this.isUnclear || this.#isInDoubt || (isAnew && !this.ends.isEmpty)) &&
+      (await this.#lookAfterTail(settled.address, target))
     const there = this.isUnclear ? await this.#read(settled.address, target) : undefined
     if (this.#toProve.length > 0) await this.#prove(there)
     const found = there === undefined ? 0 : await this.#findOut(there, target)
     this.#settling = settled.number
     this.#isInDoubt = false
     this.mustLook = false
+    // What is sent again may come to stand just where it stood: the next process must know that it was gone. A disk that fails now
+    // holds up nothing.
+    if (isCutOff) await this.#context.checkpoint().catch(() => {})
     return found
   }
 
-  /** Whether what is known to be there still is; what is not is unclear again. */
-  async #lookAfterTail(address: string, target: RemoteQueue): Promise<void> {
+  /** What is known to be there and is no more is unclear again; returns whether the queue was cut off. */
+  async #lookAfterTail(address: string, target: RemoteQueue): Promise<boolean> {
     const { account, environment, remote } = this.#context
     const { ends } = this.ends
     const topic = this.#topic
@@ -151,8 +156,11 @@ export class RemoteTail {
     const { stands } = there
     // How far it was read proves nothing of a queue that may have been cut off before, and filled again.
     if (ends.length > 0) target.end = stands < 0 ? 0 : ends[stands]!.remoteOffset + 1
-    else if ((await maxOffset(remote.cluster, address, topic, target.queueId)) < target.end) target.end = 0
-    if (stands === ends.length - 1) return
+    else if ((await maxOffset(remote.cluster, address, topic, target.queueId)) < target.end) {
+      target.end = 0
+      return true
+    }
+    if (stands === ends.length - 1) return false
     const gone = ends[stands + 1]!.remoteOffset + 1 - there.maxOffset
     const { places, first, unknown } = this.ends.tailLostAfter(stands)
     // Of what is known by its number only, no more than was between where the queue ends now and where it is known again.
@@ -161,11 +169,12 @@ export class RemoteTail {
     account.lostAtRemote(lost)
     this.#toProve.unshift(...places.folds)
     this.isUnclear = true
-    if (places.count + lost === 0) return
-    environment.log.error(
-      { topic, queueId, messages: places.count, lost },
-      'the remote has lost its tail: what was there is looked for, and sent again',
-    )
+    if (places.count + lost > 0)
+      environment.log.error(
+        { topic, queueId, messages: places.count, lost },
+        'the remote has lost its tail: what was there is looked for, and sent again',
+      )
+    return true
   }
 
   /**

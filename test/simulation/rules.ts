@@ -117,6 +117,11 @@ export const rules = {
     module: 'replay/remote-tail.js',
     without: [['this.#readFrom = target.end', 'this.#readFrom = Number.POSITIVE_INFINITY']],
   },
+  'known to be gone': {
+    rule: '8: that the remote queue was cut off is durable before anything is sent again',
+    module: 'replay/remote-tail.js',
+    without: [['if (isCutOff)', 'if (false)']],
+  },
   'how high it stands': {
     rule: '8: what is found below what the lane has sent since counts as reordered, over a start, too',
     module: 'replay/remote-tail.js',

@@ -168,6 +168,20 @@ export const settleHistories: NamedHistory[] = [
     },
   },
   {
+    name: 'what is sent again to just where it stood does not hide that it was gone, over a crash before the next slot',
+    rules: ['known to be gone'],
+    async play(world) {
+      const remote = world.broker('remote', 0)
+      remote.storeStranger('topic0', 0, Buffer.from('stranger'), Buffer.alloc(0))
+      await warm(world)
+      world.act({ do: 'topic made anew', side: 'remote', broker: 0, topic: 0, queues: 1 })
+      send(world)
+      const isAgain = () => remote.log.queue('topic0', 0)!.records.length === 2
+      await until(world, 'it stands there, and the first is sent again', isAgain)
+      await crash(world)
+    },
+  },
+  {
     name: 'what is found above the others is counted as out of order, though the gateway was stopped before it was passed',
     rules: ['how high it stands'],
     setup: { latency: 50 },
