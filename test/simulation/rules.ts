@@ -102,7 +102,7 @@ export const rules = {
   'known ends': {
     rule: '8: what is known to be there may be gone: what is not is sent again',
     module: 'replay/remote-tail.js',
-    without: [['await this.#lookAfterTail(settled.address, target)', '']],
+    without: [['(await this.#lookAfterTail(settled.address, target))', 'false']],
   },
   'expired is not gone': {
     rule: '8: what has expired at the remote is not lost there',

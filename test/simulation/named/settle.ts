@@ -193,7 +193,8 @@ export const settleHistories: NamedHistory[] = [
       await until(world, 'it stands there', () => remote.log.queue('topic0', 0)!.records.length === 1)
       // The answer to the first one comes to a lane that stops.
       remote.executionLag = 200
-      await until(world, 'it is found', () => world.gateway.log.said('found out').length > 0)
+      const [account] = world.gateway.accountsOf('default')
+      await until(world, 'the first one is out again', () => account!.totals.sent === 3)
       world.act({ do: 'restart' })
       await startsAgain(world)
     },
