@@ -237,7 +237,10 @@ function judgeAccount(
   if (world.happened.has('power cut') || world.happened.has('disk') || remote.isCursorLost) return
   // Those it may have found to be gone, or not.
   let gone = 0
-  for (const number of remote.goneWithQueues) if (!copies.has(number)) gone++
+  for (const number of remote.goneWithQueues) {
+    const { atSource } = world.ledger.messages[number]!
+    gone += Math.max(0, atSource.length - (copies.get(number)?.length ?? 0))
+  }
   // What its journal lacks may be there as well; of the newest places nothing tells that there were any.
   const unknown = remote.untold + world.unsaved.size + (mayLackPlaces(world) ? damaged : 0)
   if (replicated < there - unknown || replicated > there + gone)
