@@ -57,8 +57,8 @@ export interface EncodedKnownEnds {
   readFrom?: number
   /** The highest remote offset of what the lane has passed or stored since the reading before it. */
   highest?: number
-  /** How many were found behind one that was not, and is to be sent. */
-  ahead?: number
+  /** How many were found behind one that was not, and may have to be sent; epoch and offset of the last of them. */
+  ahead?: [count: number, epoch: number, queueOffset: number]
 }
 
 export interface LostTail {

@@ -10,7 +10,7 @@ import type { RemoteQueue } from './cursor.ts'
 import type { Environment } from './environment.ts'
 import type { Fold, Foldable } from './folded-places.ts'
 import { type EncodedKnownEnds, KnownEnds } from './known-ends.ts'
-import { type Place, PlaceFlag } from './place.ts'
+import { eraOf, type Place, PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
 import { logEnd, maxOffset } from './reading.ts'
 import type { RemoteBroker, Settled } from './remote-broker.ts'
@@ -67,9 +67,9 @@ export class RemoteTail {
   /** The highest remote offset of what the lane has passed or stored since that reading: what is found below it is out of order. */
   #highest = -1
   /** Indexes in the backlog of what was found behind what was not: out of order, if that is sent. */
-  #ahead: number[] = []
-  /** How many of them are of a process before this one. */
-  #aheadBefore = 0
+  #ahead: { index: number; epoch: number; queueOffset: number }[] = []
+  /** Those of a process before this one. */
+  #aheadBefore: EncodedKnownEnds['ahead']
   /** What was found at the remote. The lane may have more of it behind what is in memory now, up to an index. */
   #arrived: (Pick<Arrived, 'places' | 'unstamped'> & { until: number }) | undefined
   /** Numbers for places that the journal does not have to know any more: below all of its own. */
@@ -89,7 +89,7 @@ export class RemoteTail {
     const { again } = this.ends
     this.#readFrom = encoded.readFrom ?? Number.POSITIVE_INFINITY
     this.#highest = encoded.highest ?? -1
-    this.#aheadBefore = encoded.ahead ?? 0
+    this.#aheadBefore = encoded.ahead
     this.#toProve = [...again.folds]
     return again.count
   }
@@ -97,12 +97,12 @@ export class RemoteTail {
   /** For a slot of the cursor: undefined where nothing is known. */
   encode(bytesMax: number): EncodedKnownEnds | undefined {
     const isPending = this.#readFrom < Number.POSITIVE_INFINITY
-    const ahead = this.#aheadOfHead
-    if (this.ends.isEmpty && !isPending && ahead === 0) return undefined
+    const ahead = this.#encodedAhead
+    if (this.ends.isEmpty && !isPending && ahead === undefined) return undefined
     return {
       ...this.ends.encode(bytesMax),
       ...(isPending ? { readFrom: this.#readFrom, highest: this.#highest } : {}),
-      ...(ahead > 0 ? { ahead } : {}),
+      ...(ahead === undefined ? {} : { ahead }),
     }
   }
 
@@ -289,16 +289,28 @@ export class RemoteTail {
   /** The head is stored at the remote: what was found behind it comes before it there. */
   stored(remoteOffset: number): void {
     const { totals } = this.#context.account
-    totals.reordered += this.#aheadOfHead
+    totals.reordered += this.#aheadOfHead.length
+    if (this.#aheadBefore !== undefined) {
+      const [count, ...last] = this.#aheadBefore
+      const { epoch, queueOffset } = this.#queue.place(0)
+      if (isBefore([epoch, queueOffset], last)) totals.reordered += count
+    }
     this.#ahead = []
-    this.#aheadBefore = 0
+    this.#aheadBefore = undefined
     if (this.#arrived !== undefined) this.#highest = Math.max(this.#highest, remoteOffset)
   }
 
-  get #aheadOfHead(): number {
-    if (this.#ahead.length === 0) return this.#aheadBefore
+  get #aheadOfHead() {
     const head = this.#queue.headIndex
-    return this.#aheadBefore + this.#ahead.filter(index => index > head).length
+    return this.#ahead.filter(({ index }) => index > head)
+  }
+
+  get #encodedAhead(): EncodedKnownEnds['ahead'] {
+    const ahead = this.#aheadOfHead
+    const before = this.#aheadBefore
+    const last = ahead.at(-1)
+    if (last === undefined) return before
+    return [ahead.length + (before?.[0] ?? 0), last.epoch, last.queueOffset]
   }
 
   #forgetReading(): void {
@@ -338,10 +350,10 @@ export class RemoteTail {
       done.push([place, remoteOffset])
       // What goes before it stands behind it, or will: the remote had lost that, or it was late.
       if (remoteOffset < this.#highest) account.totals.reordered++
-      else if (isMissing) this.#ahead.push(this.#queue.headIndex + index)
+      else if (isMissing) this.#ahead.push({ index: this.#queue.headIndex + index, epoch, queueOffset })
       this.#highest = Math.max(this.#highest, remoteOffset)
     }
-    if (!isMissing) this.#aheadBefore = 0
+    if (!isMissing) this.#aheadBefore = undefined
     // From the last on: what is done at the head moves the indexes.
     for (const index of found.toReversed()) account.replicated(this.#queue.done(index))
     if (newest !== undefined && newest !== this.ends.newest) this.ends.note(newest, [])
@@ -349,4 +361,9 @@ export class RemoteTail {
     if (this.#queue.headIndex >= until) this.#forgetReading()
     return found.length
   }
+}
+
+function isBefore([epoch, offset]: [number, number], [otherEpoch, otherOffset]: [number, number]): boolean {
+  const eras = eraOf(epoch) - eraOf(otherEpoch)
+  return eras < 0 || (eras === 0 && offset < otherOffset)
 }
