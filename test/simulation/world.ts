@@ -21,8 +21,11 @@ import type { Act, RemoteSide, Setup, Side, Step } from './step.ts'
 
 export const START = 1_750_000_000_000
 const PORT = 10_911
-/** Bytes that the head of a lane may have read back though there is no room: one answer of a broker, and what came in one chunk with it. */
-const READ_BACK_MOST = 400_000
+/**
+ * Bytes that the head of a lane may have in memory though there is no room: a page from the disk (256 KiB of bodies, 480 bytes for each of its 512
+ * messages), or less, one answer of a broker and what came in one chunk with it.
+ */
+const READ_BACK_MOST = 256 * 1024 + 512 * 480
 
 export class World {
   readonly clock = new FakeClock(START)
