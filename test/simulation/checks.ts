@@ -274,11 +274,11 @@ function saidLost({ world, remote }: Judged): Map<string, string> {
 function deadLetters({ world, remote }: Judged): Set<number> {
   const letters = new Set<number>()
   const { disk } = world.gateway
-  // A line that was torn is written again elsewhere.
+  // A line that was torn, at its end or by a sector of zeros, is written again elsewhere.
   for (const path of disk.find(/^dead-letters-/)) {
     if (!path.includes(`/remotes/${remote.label}/`)) continue
     for (const line of disk.bytes(path).toString('latin1').split('\n')) {
-      if (!line.startsWith('{') || !line.endsWith('}')) continue
+      if (!line.startsWith('{') || !line.endsWith('}') || line.includes('\0')) continue
       const { payload } = JSON.parse(line) as { payload: string }
       const message = world.ledger.of(Buffer.from(payload, 'base64'))
       if (message !== undefined) letters.add(message.number)
