@@ -121,7 +121,7 @@ export class Compaction {
       this.#replaced(file, made, moved)
     } catch (error) {
       // What there is of it goes with what is needless.
-      this.#files.add(newFile(name.path))
+      this.#files.add(newBlockFile(name.path))
       if (!(error instanceof UnreadableBlockError)) {
         this.#files.failed(error as Error)
         return false
@@ -197,7 +197,7 @@ async function rewrite(
   { path, id, salt }: NewFile,
   compress: boolean,
 ): Promise<{ file: BlockFile; moved: Moved[] }> {
-  const file = newFile(path)
+  const file = newBlockFile(path)
   const moved: Moved[] = []
   const out = await fileSystem.create(path)
   try {
@@ -220,7 +220,8 @@ async function rewrite(
   return { file, moved }
 }
 
-function newFile(path: string): BlockFile {
+/** With its header, and nothing else. */
+export function newBlockFile(path: string): BlockFile {
   return { path, bytes: SEGMENT_HEADER_BYTES, pages: new Map(), era: Number.POSITIVE_INFINITY }
 }
 

@@ -50,6 +50,14 @@ export function eraOf(epoch: number): number {
   return epoch & (EPOCHS_IN_ORDER - 1)
 }
 
+/** In the order of the source: above 0 where the first stands behind the other. */
+export function inOrder(
+  one: Pick<Place, 'epoch' | 'queueOffset'>,
+  other: Pick<Place, 'epoch' | 'queueOffset'>,
+): number {
+  return eraOf(one.epoch) - eraOf(other.epoch) || one.queueOffset - other.queueOffset
+}
+
 export const EPOCHS_IN_ORDER = 0x1000000
 /** Epochs of one era, at most. */
 export const ERA_EPOCHS_MAX = 255

@@ -9,13 +9,13 @@
 import type { Backlog } from './backlog.ts'
 import type { BlockPlaces } from './block.ts'
 import { isWholeBlock, parseBlockFileName, readBlockPlaces, type ScannedBlock, scanBlockFile } from './block-file.ts'
-import type { BlockFile } from './compaction.ts'
+import { type BlockFile, newBlockFile } from './compaction.ts'
 import type { Environment } from './environment.ts'
 import type { Feed } from './feed.ts'
 import type { RecoveredSegment } from './journal.ts'
 import type { Message } from './message.ts'
 import { Page } from './page.ts'
-import { ALL_REMOTES, eraOf, PLACE_BYTES, type Place } from './place.ts'
+import { ALL_REMOTES, eraOf, inOrder, PLACE_BYTES, type Place } from './place.ts'
 import { readWhole, type StartFiles } from './readable-files.ts'
 import { listed, parseSegmentName, readSegment } from './segment.ts'
 import { SequenceSet } from './sequence-set.ts'
@@ -142,7 +142,7 @@ export class Recovery {
 
   async #readHeaders(name: string, salt: number, blocks: Map<number, FoundBlock>): Promise<void> {
     const path = `${this.#folder}/${name}`
-    const file: BlockFile = { path, bytes: 0, pages: new Map(), era: Number.POSITIVE_INFINITY }
+    const file = newBlockFile(path)
     this.#files.push(file)
     await this.#environment.fileSystem.sync(path)
     const { bytes, damaged, tornBytes } = await scanBlockFile(this.#diskFiles, path, salt, async scanned => {
@@ -266,7 +266,7 @@ export class Recovery {
       for (const [queueId, { blocks, leftovers }] of queues) {
         const backlog = this.#backlog(topic, queueId)
         blocks.sort((a, b) => orderOf(a.header, b.header))
-        leftovers.sort(({ place: a }, { place: b }) => eraOf(a.epoch) - eraOf(b.epoch) || a.queueOffset - b.queueOffset)
+        leftovers.sort((a, b) => inOrder(a.place, b.place))
         let next = 0
         for (const block of blocks) {
           // A page may have gone to disk before one that stands before it.

@@ -15,7 +15,7 @@
 //
 // Pure: no clock, no disk. It does not know what a message is, only its offset and how many it stands for.
 
-import { eraOf } from './place.ts'
+import { eraOf, inOrder } from './place.ts'
 
 export interface Releasable {
   /** Ordinal of the epoch that its offset counts in. */
@@ -186,8 +186,7 @@ function isNext(queue: { releasedEpoch: number; releasedEnd: number }, { epoch, 
 }
 
 function isBehind(one: Releasable, other: Releasable): boolean {
-  const eras = eraOf(one.epoch) - eraOf(other.epoch)
-  return eras === 0 ? one.queueOffset > other.queueOffset : eras > 0
+  return inOrder(one, other) > 0
 }
 
 function isSettled({ settled }: Outstanding): boolean {

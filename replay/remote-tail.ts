@@ -10,7 +10,7 @@ import type { RemoteQueue } from './cursor.ts'
 import type { Environment } from './environment.ts'
 import type { Fold, Foldable } from './folded-places.ts'
 import { type EncodedKnownEnds, KnownEnds } from './known-ends.ts'
-import { eraOf, type Place, PlaceFlag } from './place.ts'
+import { inOrder, type Place, PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
 import { logEnd, maxOffset } from './reading.ts'
 import type { RemoteBroker, Settled } from './remote-broker.ts'
@@ -291,9 +291,8 @@ export class RemoteTail {
     const { totals } = this.#context.account
     totals.reordered += this.#aheadOfHead.length
     if (this.#aheadBefore !== undefined) {
-      const [count, ...last] = this.#aheadBefore
-      const { epoch, queueOffset } = this.#queue.place(0)
-      if (isBefore([epoch, queueOffset], last)) totals.reordered += count
+      const [count, epoch, queueOffset] = this.#aheadBefore
+      if (inOrder({ epoch, queueOffset }, this.#queue.place(0)) > 0) totals.reordered += count
     }
     this.#ahead = []
     this.#aheadBefore = undefined
@@ -361,9 +360,4 @@ export class RemoteTail {
     if (this.#queue.headIndex >= until) this.#forgetReading()
     return found.length
   }
-}
-
-function isBefore([epoch, offset]: [number, number], [otherEpoch, otherOffset]: [number, number]): boolean {
-  const eras = eraOf(epoch) - eraOf(otherEpoch)
-  return eras < 0 || (eras === 0 && offset < otherOffset)
 }

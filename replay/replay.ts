@@ -3,6 +3,7 @@
 // It can be opened with no listener in sight. What a broker's address is now, and which brokers there are, it is told.
 
 import { BodyMemory } from './body.ts'
+import { Sleep } from './clock.ts'
 import { Cluster } from './cluster.ts'
 import { isDeadLetterFile } from './dead-letters.ts'
 import type { Address } from './dial.ts'
@@ -78,7 +79,7 @@ export class Replay {
           mayBeNew: newRemotes.includes(label),
         }),
     )
-    for (const remote of this.remotes.filter(({ label }) => newRemotes.includes(label)))
+    for (const remote of this.remotes.filter(({ options }) => options.mayBeNew))
       await remote.learnName().catch(error => {
         throw new RemoteChangeError(
           `--new-remote=${remote.label}: the remote has to be up, so that its name is known (${(error as Error).message})`,
@@ -96,12 +97,8 @@ export class Replay {
         }),
       ),
     )
-    let cancel = () => {}
-    const over = new Promise<void>(resolve => {
-      cancel = clock.after(ms, resolve)
-    })
-    await Promise.race([asked, over]).finally(cancel)
-    asked.catch(() => {})
+    const over = new Sleep(clock)
+    await Promise.race([asked, over.for(ms)]).finally(() => over.wake())
   }
 
   /** The broker of this name; its journal is opened the first time, and its address is this from now on. */

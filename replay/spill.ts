@@ -10,12 +10,11 @@ import type { Backlog } from './backlog.ts'
 import { type BlockMessage, type BlockPlaces, decodeBlockBodies, decodeBlockHeader, encodeBlock } from './block.ts'
 import { blockFileName, decodeBlockOf, encodeBlockFileHeader } from './block-file.ts'
 import type { Body, BodyMemory } from './body.ts'
-import { type BlockFile, Compaction, type NewFile } from './compaction.ts'
+import { type BlockFile, Compaction, type NewFile, newBlockFile } from './compaction.ts'
 import type { Environment } from './environment.ts'
 import type { AppendFile } from './file-system.ts'
 import type { BlockLocation, Page } from './page.ts'
 import { eraOf } from './place.ts'
-import { SEGMENT_HEADER_BYTES } from './segment.ts'
 import { WaitingPages } from './waiting-pages.ts'
 
 /** Bytes of blocks in one write, and written and not synced, at most. */
@@ -318,16 +317,7 @@ export class Spill {
     if (current !== undefined) await this.#leaveFile()
     const { id, salt, path } = this.#nameFile()
     const file = await this.#environment.fileSystem.create(path)
-    const open = {
-      path,
-      file,
-      salt,
-      bytes: SEGMENT_HEADER_BYTES,
-      pages: new Map(),
-      era: Number.POSITIVE_INFINITY,
-      unsynced: [],
-      unsyncedBytes: 0,
-    }
+    const open = { ...newBlockFile(path), file, salt, unsynced: [], unsyncedBytes: 0 }
     this.#files.set(path, open)
     this.#file = open
     await file.append(encodeBlockFileHeader(id, salt))

@@ -261,7 +261,9 @@ export const rules = {
   'one era after a crash': {
     rule: '3: epochs that may be of one log have one order, also after a crash',
     module: 'replay/recovery.js',
-    without: [['eraOf(a.epoch) - eraOf(b.epoch) || a.queueOffset', 'a.epoch - b.epoch || a.queueOffset']],
+    without: [
+      ['=> inOrder(a.place, b.place)', '=> a.place.epoch - b.place.epoch || a.place.queueOffset - b.place.queueOffset'],
+    ],
   },
   'lost on both sides': {
     rule: '12: what the remote lost, and the source has lost, too, is lost where none stands there for 5 s',
