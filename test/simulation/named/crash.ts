@@ -1,7 +1,18 @@
 // Histories of rules 1, 2, 7, 9, 10, and of what a power cut takes.
 
 import { damageNewerSlot } from '../damage.ts'
-import { arrived, crash, type NamedHistory, powerCut, send, startsAgain, told, until, warm } from './named-history.ts'
+import {
+  answeredLate,
+  arrived,
+  crash,
+  type NamedHistory,
+  powerCut,
+  send,
+  startsAgain,
+  told,
+  until,
+  warm,
+} from './named-history.ts'
 
 export const crashHistories: NamedHistory[] = [
   {
@@ -32,8 +43,8 @@ export const crashHistories: NamedHistory[] = [
     async play(world) {
       await warm(world)
       world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'silent', stores: true }] })
-      const [message] = world.send({ do: 'send', client: 0, topic: 0, queueId: 1, messages: 1, size: 0 })
-      await arrived(world, message!)
+      const message = send(world, 0, 1)
+      await arrived(world, message)
       await crash(world)
     },
   },
@@ -46,8 +57,8 @@ export const crashHistories: NamedHistory[] = [
       // The timer has written since: else both say nothing of it.
       await world.pass(2_500)
       world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'silent', stores: true }] })
-      const [message] = world.send({ do: 'send', client: 0, topic: 0, queueId: 1, messages: 1, size: 0 })
-      await arrived(world, message!)
+      const message = send(world, 0, 1)
+      await arrived(world, message)
       world.gatewayDies(false, 300)
       damageNewerSlot(world)
       await startsAgain(world)
@@ -69,9 +80,7 @@ export const crashHistories: NamedHistory[] = [
     rules: ['late places are named'],
     setup: { sendGiveUpTimeout: 2_000 },
     async play(world) {
-      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 6_000 }] })
-      const late = send(world, 0)
-      await until(world, 'the late one is stored', () => late.atSource.length > 0)
+      const late = await answeredLate(world, 6_000)
       await arrived(world, send(world, 1))
       await world.pass(100)
       world.act({ do: 'partition', side: 'remote', forMs: 9_000 })

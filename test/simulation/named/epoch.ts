@@ -1,7 +1,17 @@
 // Histories of epochs: offsets of the source that name other messages than they did.
 
 import type { World } from '../world.ts'
-import { arrived, crash, type NamedHistory, powerCutTakes, send, told, until, warm } from './named-history.ts'
+import {
+  answeredLate,
+  arrived,
+  crash,
+  type NamedHistory,
+  powerCutTakes,
+  send,
+  sourceLoses,
+  told,
+  warm,
+} from './named-history.ts'
 
 export const epochHistories: NamedHistory[] = [
   {
@@ -11,8 +21,7 @@ export const epochHistories: NamedHistory[] = [
       await warm(world)
       await arrived(world, send(world))
       await world.pass(1_500)
-      world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords: 1 })
-      await world.pass(1_000)
+      await sourceLoses(world, 1)
       await sentOverCrash(world)
     },
   },
@@ -53,9 +62,7 @@ export const epochHistories: NamedHistory[] = [
     rules: ['only before it was forwarded'],
     async play(world) {
       await warm(world)
-      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 500 }] })
-      const first = send(world, 0)
-      await until(world, 'the first is stored', () => first.atSource.length > 0)
+      const first = await answeredLate(world, 500)
       await told(world, send(world, 1))
       await told(world, first)
     },
@@ -79,8 +86,7 @@ export const epochHistories: NamedHistory[] = [
       await warm(world)
       await arrived(world, send(world))
       await arrived(world, send(world))
-      world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords: 2 })
-      await world.pass(1_000)
+      await sourceLoses(world, 2)
       await arrived(world, send(world))
     },
   },
@@ -90,8 +96,7 @@ export const epochHistories: NamedHistory[] = [
     async play(world) {
       await warm(world)
       await arrived(world, send(world))
-      world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords: 1 })
-      await world.pass(1_000)
+      await sourceLoses(world, 1)
       world.act({ do: 'stranger', side: 'source', broker: 0, topic: 0, queueId: 0 })
       await arrived(world, send(world))
       await world.pass(2_500)
@@ -114,8 +119,7 @@ export const epochHistories: NamedHistory[] = [
       await warm(world)
       await arrived(world, send(world))
       await arrived(world, send(world))
-      world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords: 3 })
-      await world.pass(1_000)
+      await sourceLoses(world, 3)
       world.act({ do: 'stall', side: 'source', broker: 0, forMs: 1_500 })
       await arrived(world, send(world))
     },
@@ -137,12 +141,9 @@ export const epochHistories: NamedHistory[] = [
     setup: { topics: [{ sourceQueues: 2, remoteQueues: 2 }] },
     async play(world) {
       await warm(world)
-      await arrived(world, world.send({ do: 'send', client: 0, topic: 0, queueId: 1, messages: 1, size: 0 })[0]!)
-      world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords: 1 })
-      await world.pass(1_000)
-      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 4_000 }] })
-      const before = send(world, 1)
-      await until(world, 'the first is stored', () => before.atSource.length > 0)
+      await arrived(world, send(world, 0, 1))
+      await sourceLoses(world, 1)
+      const before = await answeredLate(world, 4_000, 1)
       world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'broken', stores: true }] })
       const found = send(world, 2)
       await told(world, before)
@@ -155,8 +156,7 @@ export const epochHistories: NamedHistory[] = [
     async play(world) {
       await warm(world)
       await arrived(world, send(world))
-      world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords: 1 })
-      await world.pass(1_000)
+      await sourceLoses(world, 1)
       world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'broken', stores: true }] })
       await arrived(world, send(world))
     },

@@ -51,9 +51,22 @@ export async function run({ setup, play }: NamedHistory): Promise<World> {
   return world
 }
 
-/** Sends a message to queue 0. */
-export function send(world: World, client = 0): Message {
-  return world.send({ do: 'send', client, topic: 0, queueId: 0, messages: 1, size: 0 })[0]!
+export function send(world: World, client = 0, queueId = 0): Message {
+  return world.send({ do: 'send', client, topic: 0, queueId, messages: 1, size: 0 })[0]!
+}
+
+/** A message that the source has stored, and answers so many milliseconds later. */
+export async function answeredLate(world: World, ms: number, client = 0): Promise<Message> {
+  world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms }] })
+  const message = send(world, client)
+  await until(world, `m${message.number} is stored`, () => message.atSource.length > 0)
+  return message
+}
+
+/** The source starts again, and has lost its newest records. */
+export async function sourceLoses(world: World, losesRecords: number): Promise<void> {
+  world.act({ do: 'broker restarts', side: 'source', broker: 0, downMs: 200, losesRecords })
+  await world.pass(1_000)
 }
 
 export function isAtRemote(world: World, message: Message): boolean {

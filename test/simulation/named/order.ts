@@ -1,15 +1,23 @@
 // Histories of rules 3 to 6 and 14: order, and sends without an answer.
 
-import { arrived, isAtRemote, type NamedHistory, powerCut, send, told, until, warm } from './named-history.ts'
+import {
+  answeredLate,
+  arrived,
+  isAtRemote,
+  type NamedHistory,
+  powerCut,
+  send,
+  told,
+  until,
+  warm,
+} from './named-history.ts'
 
 export const orderHistories: NamedHistory[] = [
   {
     name: 'what is acked first waits for a send that was forwarded before',
     rules: ['release waits'],
     async play(world) {
-      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 500 }] })
-      const first = send(world, 0)
-      await until(world, 'the first is stored', () => first.atSource.length > 0)
+      await answeredLate(world, 500)
       await told(world, send(world, 1))
     },
   },
@@ -18,9 +26,7 @@ export const orderHistories: NamedHistory[] = [
     rules: ['with it all below'],
     async play(world) {
       await warm(world)
-      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 200 }] })
-      const below = send(world, 0)
-      await until(world, 'the one below is stored', () => below.atSource.length > 0)
+      const below = await answeredLate(world, 200)
       await told(world, send(world, 1))
       world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 900 }] })
       const later = send(world, 2)
@@ -46,9 +52,7 @@ export const orderHistories: NamedHistory[] = [
     rules: [],
     setup: { sendGiveUpTimeout: 2_000 },
     async play(world) {
-      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 5_000 }] })
-      const late = send(world, 0)
-      await until(world, 'the late one is stored', () => late.atSource.length > 0)
+      const late = await answeredLate(world, 5_000)
       const next = send(world, 1)
       await arrived(world, next)
       if (isAtRemote(world, late)) world.problem('the late one was not late')
@@ -59,9 +63,7 @@ export const orderHistories: NamedHistory[] = [
     name: 'what a client sent before it closed is replicated',
     rules: ['client leaves its sends'],
     async play(world) {
-      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 500 }] })
-      const message = send(world)
-      await until(world, 'it is stored', () => message.atSource.length > 0)
+      const message = await answeredLate(world, 500)
       // Nor is it found there.
       world.act({ do: 'refuse', side: 'source', broker: 0, code: 11, forMs: 60_000 })
       world.act({ do: 'client closes', client: 0, how: 'destroy' })

@@ -1,6 +1,7 @@
 // Histories of rules 8, 11 and 12: what is found out, and what is lost.
 
 import {
+  answeredLate,
   arrived,
   crash,
   isAtRemote,
@@ -28,9 +29,7 @@ export const settleHistories: NamedHistory[] = [
     setup: { sendGiveUpTimeout: 2_000 },
     async play(world) {
       await warm(world)
-      world.act({ do: 'arm', side: 'source', broker: 0, faults: [{ kind: 'slow', ms: 6_000 }] })
-      const late = send(world, 0)
-      await until(world, 'the late one is stored', () => late.atSource.length > 0)
+      const late = await answeredLate(world, 6_000)
       world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'silent', stores: true }] })
       await arrived(world, send(world, 1))
       await told(world, late)
