@@ -60,6 +60,7 @@ export class Release<M extends Releasable> {
   readonly #release: (message: M, late: boolean) => void
   readonly #topics = new Map<string, Topic<M>>()
   #forwarded = 0
+  #waitsForNone = false
 
   /** `late`: it comes behind one that was released before; only after a send was given up, or in an epoch that has ended. */
   constructor(release: (message: M, late: boolean) => void) {
@@ -115,6 +116,12 @@ export class Release<M extends Releasable> {
     }
   }
 
+  /** The end: nothing is forwarded any more, and what is acked from now on goes at once. No send counts as given up. */
+  releaseAll(): void {
+    this.#waitsForNone = true
+    for (const topic of this.#topics.values()) for (const id of topic.queues.keys()) this.#pump(topic, id)
+  }
+
   /** Acked messages that wait here. */
   get waiting(): number {
     let count = 0
@@ -144,7 +151,9 @@ export class Release<M extends Releasable> {
   #pump({ anyQueue, queues }: Topic<M>, queueId: number): void {
     const queue = queues.get(queueId)
     if (queue === undefined) return
-    const oldest = Math.min(oldestOf(queue.outstanding), oldestOf(anyQueue))
+    const oldest = this.#waitsForNone
+      ? Number.POSITIVE_INFINITY
+      : Math.min(oldestOf(queue.outstanding), oldestOf(anyQueue))
     // A client may name any number of queues that do not exist.
     if (queue.releasedEnd < 0 && queue.byOffset.length === 0 && queue.outstanding.first === undefined)
       queues.delete(queueId)

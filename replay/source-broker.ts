@@ -368,7 +368,7 @@ export class SourceBroker {
     this.#unresolved.close()
     this.#retention.close()
     this.readable.close()
-    this.#release.giveUp(Number.POSITIVE_INFINITY, () => {})
+    this.#release.releaseAll()
     await Promise.all(this.feeds.map(feed => feed.stop()))
     await this.spill.close()
     await this.journal.sync()

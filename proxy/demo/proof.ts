@@ -3,6 +3,9 @@
 // A message is known by its KEYS, which the senders here make unique. Order is looked at for each source queue: its
 // messages must stand in the remote in the order in which they stand at the source. Each is compared with the one that
 // its stamp names: payload, flags, born timestamp and properties.
+//
+// A broker that is killed while it appends a message may have its properties to a point only, and zeros behind it. Its recovery keeps such
+// a message, for it checks the payload alone (CommitLog.checkMessageAndReturnSize); nobody was told that it is stored, and it is sent again. These are told apart.
 
 import {
   decodeProperties,
@@ -12,7 +15,7 @@ import {
   STAMP_PROPERTY,
   type StoredMessage,
 } from '../../codec/index.ts'
-import { Cluster, type Environment, masterOf, parseAddress, pull } from '../../replay/index.ts'
+import { Cluster, type Environment, masterOf, parseAddress, pull, stampOf } from '../../replay/index.ts'
 
 export interface Proof {
   acked: number
@@ -22,6 +25,8 @@ export interface Proof {
   outOfOrder: string[]
   /** Not as they stand at the place that their stamp names. */
   altered: string[]
+  /** At the remote, which tore them as it died: keys, as far as they are there. They count as nothing else. */
+  torn: string[]
 }
 
 /** How far born timestamps may be apart: those of a batch are one. */
@@ -79,13 +84,25 @@ export function compare(
       const uniqKey = decodeProperties(message.properties).get('UNIQ_KEY') ?? ''
       uniqKeys.set(uniqKey, (uniqKeys.get(uniqKey) ?? 0) + 1)
     })
-  const proof: Proof = { acked: acked.size, remote: 0, missing: [], duplicates: [], outOfOrder: [], altered: [] }
+  const proof: Proof = {
+    acked: acked.size,
+    remote: 0,
+    missing: [],
+    duplicates: [],
+    outOfOrder: [],
+    altered: [],
+    torn: [],
+  }
   const seen = new Set<string>()
   for (const messages of remote.values()) {
     const last = new Map<string, number>()
     for (const message of messages) {
-      proof.remote++
       const key = keyOf(message)
+      if (isTorn(message)) {
+        proof.torn.push(key)
+        continue
+      }
+      proof.remote++
       if (seen.has(key)) {
         proof.duplicates.push(key)
         continue
@@ -103,6 +120,11 @@ export function compare(
   }
   for (const key of acked) if (!seen.has(key)) proof.missing.push(key)
   return proof
+}
+
+/** What has its stamp has all that is its own: brokers add what is theirs behind it. */
+function isTorn(message: StoredMessage): boolean {
+  return message.properties.at(-1) === 0 && stampOf(message) === undefined
 }
 
 function at(messages: readonly StoredMessage[] | undefined, queueOffset: number): StoredMessage | undefined {
@@ -133,10 +155,14 @@ function ownProperties({ properties }: StoredMessage, uniqKeys: ReadonlyMap<stri
   return JSON.stringify(own.sort())
 }
 
-export function proofLine({ acked, remote, missing, duplicates, outOfOrder, altered }: Proof): string {
-  return `proof: acked=${acked} remote=${remote} missing=${missing.length} duplicates=${duplicates.length} out-of-order=${outOfOrder.length} altered=${altered.length}`
+export function proofLine({ acked, remote, missing, duplicates, outOfOrder, altered, torn }: Proof): string {
+  const line = `proof: acked=${acked} remote=${remote} missing=${missing.length} duplicates=${duplicates.length} out-of-order=${outOfOrder.length} altered=${altered.length}`
+  return torn.length === 0 ? line : `${line} torn-by-remote=${torn.length}`
 }
 
-export function holds({ acked, missing, duplicates, outOfOrder, altered }: Proof): boolean {
-  return acked > 0 && [missing, duplicates, outOfOrder, altered].every(({ length }) => length === 0)
+/** Only a remote whose broker was killed may have torn some. */
+export function holds(proof: Proof, remote: 'lives' | 'was killed' = 'lives'): boolean {
+  const { acked, missing, duplicates, outOfOrder, altered, torn } = proof
+  const wrong = [missing, duplicates, outOfOrder, altered, ...(remote === 'lives' ? [torn] : [])]
+  return acked > 0 && wrong.every(({ length }) => length === 0)
 }

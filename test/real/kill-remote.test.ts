@@ -24,7 +24,7 @@ for (const [flush, name] of [
     await Load.inRounds(
       t,
       name,
-      { source, remote, topic: `Killed-${flush}`, rate: 1_000 },
+      { source, remote, topic: `Killed-${flush}`, rate: 1_000, remoteIsKilled: true },
       async load => {
         await load.more(random.integer(1, 1_000))
         await remote.brokers[0]!.kill()
@@ -42,7 +42,7 @@ realTest('a remote broker that comes back with an older store gets again what it
   const broker = remote.brokers[0]!
   const store = join(remote.home, broker.name, 'store')
   const copy = join(remote.home, 'older-store')
-  const load = await Load.start(t, { source, remote, topic: 'Forgotten', rate: 1_000 })
+  const load = await Load.start(t, { source, remote, topic: 'Forgotten', rate: 1_000, remoteIsKilled: true })
   for (const _ of rounds(t, 'oldStore')) {
     await broker.kill()
     rmSync(copy, { recursive: true, force: true })

@@ -229,6 +229,22 @@ test('what is given up is told, and holds back nothing any more', t => {
   t.deepEqual([old.settled, young.settled], [true, false])
 })
 
+test('at the end everything goes, and no send counts as given up', t => {
+  const { release, seen, forward, acked } = recorded()
+  const slow = forward('orders', 0)
+  acked(forward('orders', 0), 0, 11)
+  release.releaseAll()
+  t.false(slow.settled)
+  acked(slow, 0, 10)
+  t.deepEqual(
+    seen.map(({ offset, late }) => [offset, late]),
+    [
+      [11, false],
+      [10, true],
+    ],
+  )
+})
+
 // The model: a source that gives offsets when it stores, and that answers whenever it likes.
 
 interface Send {

@@ -197,6 +197,19 @@ test('an ack that comes after its send was given up, in one turn with a higher o
   t.is(scene.account.totals.reordered, 0)
 })
 
+test('what is acked while the gateway stops goes before what it had held up, and is not counted as reordered', async t => {
+  const scene = await Scene.open()
+  const slow = scene.forward().store('m0')
+  scene.forward().store('m1').ack()
+  const closing = scene.close()
+  slow.ack()
+  await closing
+  await scene.crash()
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), ['m0', 'm1'])
+  t.is(scene.account.totals.reordered, 0)
+})
+
 test('a late place that waits in its lane is not covered by the mark above it', async t => {
   const { scene, late } = await withGivenUp()
   scene.refuseSends(2)

@@ -35,8 +35,14 @@ function damageFile(world: World, of: 'blocks' | 'places', share: number): void 
   const before = found(disk, folder)
   flip(world, path, at)
   world.did('damage')
-  if (of === 'blocks') return world.did('damaged blocks')
-  for (const remote of world.remotes) expect(world, remote, folder, before)
+  if (of === 'blocks') world.did('damaged blocks')
+  for (const remote of world.remotes) {
+    const lost = expect(world, remote, folder, before)
+    // A second one before the start is in the same journal, and is counted with the first.
+    remote.lostOfNow += lost
+    // What a block has of places may be found later to be lost; only of segments the next start knows.
+    if (of === 'places') remote.lostAtStart = (remote.lostAtStart ?? journalLosses(disk, remote)) + lost
+  }
 }
 
 function damageCursor(world: World, of: 'slot' | 'cursor', share: number): void {
@@ -139,8 +145,8 @@ function found(disk: FakeDisk, folder: string): Found {
   return { places, end }
 }
 
-/** What a start has to count for a remote now, and what nobody can tell. */
-function expect(world: World, remote: Remote, folder: string, before: Found): void {
+/** Returns how many a start has to count as lost for a remote now; notes those of which nobody can tell. */
+function expect(world: World, remote: Remote, folder: string, before: Found): number {
   const after = found(world.disk, folder)
   const slot = slotOf(world.disk, `${folder}/remotes/${remote.label}`)
   const marks = slot && new SlotMarks(slot)
@@ -156,9 +162,7 @@ function expect(world: World, remote: Remote, folder: string, before: Found): vo
     } else if (slot !== undefined && sequence < after.end) lost++
     else remote.untold++
   }
-  // A second one before the start is in the same journal, and is counted with the first.
-  remote.lostOfNow += lost
-  remote.lostAtStart = (remote.lostAtStart ?? journalLosses(world.disk, remote)) + lost
+  return lost
 }
 
 /** As the cursors of all source brokers say it. */

@@ -60,6 +60,19 @@ test('one that was stored and not acked may be at the remote, once and in its pl
   t.false(proof('ac', { 'a/0': 'abc' }, { 'b/0': 'acb' }).holds)
 })
 
+test('what a remote tore as it was killed is told apart, and allowed to no other', t => {
+  const properties = Buffer.concat([encodeProperties([['KEYS', 'b']]), Buffer.alloc(80)])
+  const torn = message('b', [], { properties })
+  const remote = new Map([['b/0', [message('a'), torn, message('b')]]])
+  const found = compare(new Set('ab'), queues({ 'a/0': 'ab' }), remote)
+  t.is(
+    proofLine(found),
+    'proof: acked=2 remote=2 missing=0 duplicates=0 out-of-order=0 altered=0 torn-by-remote=1',
+  )
+  t.false(holds(found))
+  t.true(holds(found, 'was killed'))
+})
+
 test('it does not hold where nothing was acked: nothing was proved', t => {
   t.false(proof('', { 'a/0': '' }, { 'b/0': '' }).holds)
 })
