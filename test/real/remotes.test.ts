@@ -14,7 +14,13 @@ const clusters = sharedClusters('remotes', {
 
 realTest('one of two remotes is down: the lag of the other does not notice, and afterwards both are whole', async t => {
   const { source, west, east } = await clusters()
-  const load = await Load.start(t, { source, remote: { west, east }, topic: 'Remotes', rate: RATE, remoteIsKilled: true })
+  const load = await Load.start(t, {
+    source,
+    remote: { west, east },
+    topic: 'Remotes',
+    rate: RATE,
+    remoteIsKilled: true,
+  })
   for (const _ of rounds(t, 'oneRemoteDown')) {
     await west.brokers[0]!.kill()
     const eastLag = await peakOf(() => load.value('lag_messages', 'east'), load.more(8 * RATE))

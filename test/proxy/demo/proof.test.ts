@@ -65,10 +65,7 @@ test('what a remote tore as it was killed is told apart, and allowed to no other
   const torn = message('b', [], { properties })
   const remote = new Map([['b/0', [message('a'), torn, message('b')]]])
   const found = compare(new Set('ab'), queues({ 'a/0': 'ab' }), remote)
-  t.is(
-    proofLine(found),
-    'proof: acked=2 remote=2 missing=0 duplicates=0 out-of-order=0 altered=0 torn-by-remote=1',
-  )
+  t.is(proofLine(found), 'proof: acked=2 remote=2 missing=0 duplicates=0 out-of-order=0 altered=0 torn-by-remote=1')
   t.false(holds(found))
   t.true(holds(found, 'was killed'))
 })
