@@ -52,6 +52,8 @@ export interface BrokerOptions {
   addsProperties: boolean
   /** A broker of 4.9.0 to 5.3.3 puts the batch's properties behind each member's. */
   batchKeyBehind: boolean
+  /** Whether nothing is left of the properties of what it tears as it ends, so that nobody knows it again. */
+  tearsAll: boolean
   /** Tells what it never takes. */
   isIllegal(body: Buffer): boolean
   stored(broker: ModelBroker, records: readonly LogRecord[], from: string): void
@@ -83,6 +85,8 @@ export class ModelBroker implements Host {
   #waiting: (() => void)[] = []
   /** What a process that ended had not done yet is never done. */
   #life = 0
+  /** Sends that wait for their thread: each may be appended to a point, when the process ends. */
+  readonly #executing = new Set<() => void>()
 
   constructor(network: Network, chance: Random, options: BrokerOptions, log: CommitLog) {
     this.#network = network
@@ -130,6 +134,9 @@ export class ModelBroker implements Host {
     this.producers.clear()
     this.#network.ended(this, false)
     const lost = lostFrom === undefined ? 0 : this.log.truncate(lostFrom)
+    const executing = [...this.#executing]
+    this.#executing.clear()
+    if (executing.length > 0 && lost === 0 && this.#chance.chance(TORN)) this.#chance.pick(executing)()
     // A recovery dispatches what the index lacks before it serves.
     this.log.dispatch()
     this.log.flushed = this.log.end
@@ -215,7 +222,10 @@ export class ModelBroker implements Host {
     const members: BatchMember[] = batch ? decodeBatch(frame.body) : [{ flag, properties, body: frame.body }]
     const what = `${topic} q${queueId} ${members.map(({ body }) => body.toString('latin1', 0, 24)).join(' ')}`
     if (fault?.kind === 'late') wait += fault.ms
+    const tear = () => this.#tear(request, members, end)
+    if (fault === undefined) this.#executing.add(tear)
     this.#later(wait, () => {
+      this.#executing.delete(tear)
       if (fault?.kind === 'refused') {
         say(this.name, `refuses ${what}: code ${fault.code} ${fault.remark}`)
         return answer(fault)
@@ -272,6 +282,33 @@ export class ModelBroker implements Host {
       if (delay > 0) this.#later(delay, () => answer(reply))
       else answer(reply)
     })
+  }
+
+  /**
+   * The process ends while it copies a send into its log: members are there up to one that has its properties to a point only, and zeros
+   * behind it. A recovery keeps that one, too, for it checks the payload alone.
+   */
+  #tear({ topic, queueId, batch, sysFlag, bornTimestamp, properties }: SendRequest, members: BatchMember[], end: End) {
+    const queues = this.log.topics.get(topic)
+    const common = { topic, queueId, sysFlag, bornTimestamp }
+    if (queues === undefined || queueId < 0 || queueId >= queues.length) return
+    if (members.some(({ body }) => this.options.isIllegal(body)) || findProperty(properties, 'DELAY')) return
+    const now = Math.floor(this.#network.clock.now())
+    const torn = this.#chance.integer(0, members.length - 1)
+    const at = (member: BatchMember) => this.#stored(member.properties, batch ? properties : undefined)
+    const whole = members
+      .slice(0, torn)
+      .map(member => this.log.append({ ...common, ...member, properties: at(member) }, now))
+    const member = members[torn]!
+    const left = Buffer.from(at(member))
+    // Torn in what the broker adds it is as good as whole.
+    left.fill(0, this.options.tearsAll ? 0 : this.#chance.integer(0, Math.max(0, member.properties.length - 1)))
+    const record = this.log.append({ ...common, ...member, properties: left }, now)
+    this.options.say(
+      this.name,
+      `ends while it stores ${whole.length} of ${members.length} and tears the next: ${topic} q${queueId}:${record.queueOffset}`,
+    )
+    if (whole.length > 0) this.options.stored(this, whole, end.to)
   }
 
   /** A delayed message is in a topic of the broker's own until it is due; it is never due here. */
@@ -408,6 +445,9 @@ export class ModelBroker implements Host {
     return answer(ResponseCode.SUCCESS, records.at(-1)!.queueOffset + 1, records)
   }
 }
+
+/** How often a process that ends has been in the middle of a send. */
+const TORN = 0.5
 
 const DELAYS = 'SCHEDULE_TOPIC_XXXX'
 

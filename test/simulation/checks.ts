@@ -48,6 +48,7 @@ function copiesAtRemote({ world, remote, problem }: Judged): Map<number, RemoteC
   for (const { log, options } of remote.cluster.brokers.values())
     for (const record of [...log.expired, ...inQueues(log)]) {
       const { topic, queueId, queueOffset } = record
+      if (isTorn(record)) continue
       const message = world.ledger.of(record.body)
       if (message === undefined) {
         if (findProperty(record.properties, STAMP_PROPERTY) !== undefined)
@@ -60,6 +61,11 @@ function copiesAtRemote({ world, remote, problem }: Judged): Map<number, RemoteC
       copies.set(message.number, list)
     }
   return copies
+}
+
+/** Its broker ended while it stored it; nobody was told that it is there. */
+function isTorn({ properties }: LogRecord): boolean {
+  return properties.at(-1) === 0
 }
 
 /** What its queues have: a topic that was made anew has nothing of the old one. */

@@ -439,6 +439,8 @@ export class World {
         flushMost: setup.flushMost,
         addsProperties: setup.addsProperties,
         batchKeyBehind: setup.batchKeyBehind && side === 'source',
+        // What the source has torn goes to the remote as it stands there, which the ledger does not know.
+        tearsAll: side === 'source',
         isIllegal: body => side !== 'source' && isIllegal(body),
         stored: ({ name, options }, records) => {
           if (side === 'source') return ledger.storedAtSource(name, records)
