@@ -34,8 +34,6 @@ export type Check = Pick<Place, 'queueOffset' | 'bornTimestamp' | 'hash' | 'plac
 
 export function isTheAcked(place: Check, stored: StoredMessage): boolean {
   if (stored.queueOffset !== place.queueOffset) return false
-  // The proof of its fold stood for it.
-  if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) return true
   if (stored.bornTimestamp !== place.bornTimestamp) return false
   const uniqKey =
     (place.placeFlags & PlaceFlag.PAYLOAD_HASH) === 0 ? firstValue(stored.properties, 'UNIQ_KEY') : undefined

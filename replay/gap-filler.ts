@@ -11,16 +11,21 @@ import type { BodyMemory } from './body.ts'
 import { asSent, hashIn, isTheAcked, unpacked } from './check.ts'
 import { type Clock, sleep } from './clock.ts'
 import { type Cluster, RefusedError } from './cluster.ts'
+import type { Fold } from './folded-places.ts'
 import { Inquiry, type Verdict } from './inquiry.ts'
+import type { KnownEnds } from './known-ends.ts'
 import { type Place, PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
 import { PULL_MESSAGES_MAX, type Pulled, pull } from './reading.ts'
+import { proofOf } from './settle.ts'
 import type { Turns } from './turns.ts'
 import { WaitError } from './wait-error.ts'
 
 /** Places from the head of the lane within which gaps are filled ahead of being sent. */
 const WINDOW = 512
 const PULLS = 8
+/** The same within which what was found is taken: the head moves meanwhile. */
+const TAKEN = WINDOW * 2
 /** Right after its ack a message cannot be read yet; milliseconds until the next look, and until its log is asked. */
 const NOT_YET_PAUSE = 20
 const NOT_YET_MOST = 1_000
@@ -39,6 +44,8 @@ export interface GapSource {
   address(): string
   /** All lanes of a broker share what it is asked at a time. */
   turns: Turns
+  /** The lane's: of a place that is unclear again no more is known than its fold. */
+  ends(): Pick<KnownEnds, 'foldOf' | 'isAgain'>
   /** It does not let us read. */
   refused(reason: string): void
 }
@@ -123,7 +130,7 @@ export class GapFiller {
       for (const record of answer.messages)
         for (const message of unpacked(record)) found.set(message.queueOffset, message)
     }
-    if (this.#take(found, minOffset)) {
+    if (this.#take(found, await this.#proven(address, found), minOffset)) {
       this.#notYetSince = undefined
       return
     }
@@ -183,12 +190,39 @@ export class GapFiller {
     return filled + lost.length > 0
   }
 
+  /**
+   * Of what was found and is known by its fold only: those folds whose proof stands now, after it was read. The source may have lost its tail since
+   * they were proven, and have others at their offsets.
+   */
+  async #proven(address: string, found: ReadonlyMap<number, StoredMessage>): Promise<(place: Place) => boolean> {
+    const { cluster, topic, queueId, turns } = this.#source
+    const ends = this.#source.ends()
+    if (!ends.isAgain) return () => false
+    const queue = this.#queue
+    const folds = new Set<Fold>()
+    for (let index = 0; index < Math.min(queue.span, TAKEN); index++) {
+      if (queue.isDone(index) || queue.body(index) !== undefined || !found.has(queue.queueOffset(index))) continue
+      const place = queue.place(index)
+      const fold = isAgain(place) ? ends.foldOf(place) : undefined
+      if (fold !== undefined) folds.add(fold)
+    }
+    const proofs = [...folds].map(async fold => {
+      const proof = await turns.take(() => proofOf(cluster, address, topic, queueId, fold))
+      if (proof !== 'fits') folds.delete(fold)
+    })
+    await Promise.all(proofs)
+    return place => {
+      const fold = ends.foldOf(place)
+      return fold !== undefined && folds.has(fold)
+    }
+  }
+
   /** Gives the lane what was found; false where none of it helps. */
-  #take(found: ReadonlyMap<number, StoredMessage>, minOffset: number): boolean {
+  #take(found: ReadonlyMap<number, StoredMessage>, isProven: (place: Place) => boolean, minOffset: number): boolean {
     const queue = this.#queue
     const lost: [index: number, cause: LostCause][] = []
     let filled = 0
-    for (let index = 0; index < Math.min(queue.span, WINDOW * 2); index++) {
+    for (let index = 0; index < Math.min(queue.span, TAKEN); index++) {
       if (queue.isDone(index) || queue.body(index) !== undefined) continue
       const offset = queue.queueOffset(index)
       const stored = found.get(offset)
@@ -197,7 +231,7 @@ export class GapFiller {
       } else {
         const place = queue.place(index)
         // Another message: its log is asked.
-        if (!isTheAcked(place, stored)) continue
+        if (isAgain(place) ? !isProven(place) : !isTheAcked(place, stored)) continue
         // The head needs it, and nobody else while memory is full.
         if (index > 0 && this.#memory.isFull) break
         this.#fillIn(index, place, stored)
@@ -214,11 +248,15 @@ export class GapFiller {
   }
 
   #fillIn(index: number, place: Place, stored: StoredMessage): void {
-    if ((place.placeFlags & PlaceFlag.AGAIN) !== 0)
-      this.#queue.setCheck(index, stored.bornTimestamp, hashIn(stored, place.placeFlags))
+    if (isAgain(place)) this.#queue.setCheck(index, stored.bornTimestamp, hashIn(stored, place.placeFlags))
     const body = asSent(place, stored)
     this.#memory.keepAnyway(body)
     this.#queue.fill(index, body)
     this.#account.readBack++
   }
+}
+
+/** Whether it is known by its fold only. */
+function isAgain({ placeFlags }: Place): boolean {
+  return (placeFlags & PlaceFlag.AGAIN) !== 0
 }

@@ -134,6 +134,16 @@ export class KnownEnds {
     if (kept !== undefined) this.#add(kept, place)
   }
 
+  /** Whether anything is unclear again, and not done anew. */
+  get isAgain(): boolean {
+    return this.#again.length > 0
+  }
+
+  /** What a place is of that is unclear again. */
+  foldOf(place: Foldable): Fold | undefined {
+    return this.#againOf(place)?.fold
+  }
+
   /** A place that was unclear again is lost, or a dead letter. */
   gaveUp(place: Foldable): void {
     this.#isDoneAgain(place)
@@ -216,12 +226,17 @@ export class KnownEnds {
     kept.done.add({ ...place, placeFlags: place.placeFlags & ~PlaceFlag.AGAIN }, fold?.proof)
   }
 
-  #isDoneAgain({ epoch, queueOffset }: Foldable): Again | undefined {
+  #againOf({ epoch, queueOffset }: Foldable): Again | undefined {
     const isIn = ({ fold, done }: Again) => fold.has(epoch, queueOffset) && !done.has(queueOffset)
     const again = this.#lastAgain && isIn(this.#lastAgain) ? this.#lastAgain : this.#again.find(isIn)
+    if (again !== undefined) this.#lastAgain = again
+    return again
+  }
+
+  #isDoneAgain(place: Foldable): Again | undefined {
+    const again = this.#againOf(place)
     if (again === undefined) return undefined
-    this.#lastAgain = again
-    again.done.add(queueOffset)
+    again.done.add(place.queueOffset)
     if (again.done.size === again.fold.count) {
       this.#again = this.#again.filter(one => one !== again)
       this.#lastAgain = undefined

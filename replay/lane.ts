@@ -117,6 +117,7 @@ export class Lane {
         queueId,
         address: context.sourceAddress,
         turns: context.turns,
+        ends: () => this.tail.ends,
         refused: reason => context.refused(topic, reason),
       },
       this.queue,

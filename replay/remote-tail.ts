@@ -21,6 +21,9 @@ import { WaitError } from './wait-error.ts'
 /** Milliseconds between two looks at a source that has none where one was acked. */
 const PROOF_TIME = 5_000
 
+/** Offsets of torn messages that are said. */
+const TORN_SAID = 10
+
 export interface TailContext {
   environment: Environment
   source: Cluster
@@ -268,8 +271,13 @@ export class RemoteTail {
     return arrived(cluster, address, this.#topic, target.queueId, target.end, this.#origin, isStopped)
   }
 
-  async #findOut({ places, unstamped, end, newest }: Arrived, target: RemoteQueue): Promise<number> {
+  async #findOut({ places, unstamped, torn, end, newest }: Arrived, target: RemoteQueue): Promise<number> {
     const { environment } = this.#context
+    if (torn.length > 0)
+      environment.log.warn(
+        { topic: this.#topic, broker: target.broker, remoteQueueId: target.queueId, offsets: torn.slice(0, TORN_SAID) },
+        'the remote queue has messages that its broker tore as it died: they are without their properties; of ours each is sent again, whole',
+      )
     await this.#queue.load()
     if (newest !== undefined) this.ends.note({ ...newest, at: environment.clock.now() }, [])
     this.#readFrom = target.end

@@ -40,6 +40,8 @@ export interface Arrived {
   places: Map<string, number>
   /** Messages without any stamp and without room for one, as `traceKey` has them, and where they stand. */
   unstamped: Map<string, number[]>
+  /** Remote offsets of what its broker tore as it died, and kept. */
+  torn: number[]
   /** Where the reading ended. */
   end: number
   /** The last of them with a stamp, where there is one. */
@@ -63,6 +65,7 @@ export async function arrived(
 ): Promise<Arrived> {
   const places = new Map<string, number>()
   const unstamped = new Map<string, number[]>()
+  const torn: number[] = []
   let newest: Arrived['newest']
   let end = from
   let last: number | undefined
@@ -77,14 +80,15 @@ export async function arrived(
         places.set(placeKey(stamp.epoch, stamp.queueOffset), message.queueOffset)
         const { epoch: epochId, queueOffset } = stamp
         newest = { remoteOffset: message.queueOffset, epochId, queueOffset, trace: '' }
-      } else
+      } else if (stamp === undefined && isTorn(message)) torn.push(message.queueOffset)
+      else
         for (const trace of tracesOf(message))
           unstamped.set(trace, [...(unstamped.get(trace) ?? []), message.queueOffset])
     }
     if (messages.length === 0 && (nextOffset <= end || nextOffset >= maxOffset))
-      return { places, unstamped, newest, end: Math.max(end, Math.min(nextOffset, maxOffset)) }
+      return { places, unstamped, torn, newest, end: Math.max(end, Math.min(nextOffset, maxOffset)) }
     end = Math.max(nextOffset, end, (messages.at(-1)?.queueOffset ?? -1) + 1)
-    if (end >= last) return { places, unstamped, newest, end }
+    if (end >= last) return { places, unstamped, torn, newest, end }
   }
 }
 
@@ -175,6 +179,14 @@ function tracesOf({ properties, bornTimestamp, body }: StoredMessage): string[] 
   // Under both, for the key may be one that a 5.x broker gave it.
   const keys = uniqKey === undefined ? [undefined] : [undefined, uniqKey]
   return keys.map(key => traceKey(bornTimestamp, hashOf(key, [body])))
+}
+
+/**
+ * A broker that is killed while it appends a message may have its properties to a point only, and zeros behind it. Its recovery keeps such a one,
+ * for it checks the payload alone (CommitLog.checkMessageAndReturnSize) [seen]. Nobody was told that it is stored; ours is sent again, whole.
+ */
+export function isTorn({ properties }: StoredMessage): boolean {
+  return properties.at(-1) === 0
 }
 
 /** A message's stamp, where it has one that fits it. */

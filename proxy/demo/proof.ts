@@ -4,8 +4,7 @@
 // messages must stand in the remote in the order in which they stand at the source. Each is compared with the one that
 // its stamp names: payload, flags, born timestamp and properties.
 //
-// A broker that is killed while it appends a message may have its properties to a point only, and zeros behind it. Its recovery keeps such
-// a message, for it checks the payload alone (CommitLog.checkMessageAndReturnSize); nobody was told that it is stored, and it is sent again. These are told apart.
+// What the remote's broker tore as it was killed (isTorn in replay/settle.ts) is told apart: nobody was told that it is stored.
 
 import {
   decodeProperties,
@@ -15,7 +14,7 @@ import {
   STAMP_PROPERTY,
   type StoredMessage,
 } from '../../codec/index.ts'
-import { Cluster, type Environment, masterOf, parseAddress, pull, stampOf } from '../../replay/index.ts'
+import { Cluster, type Environment, isTorn, masterOf, parseAddress, pull, stampOf } from '../../replay/index.ts'
 
 export interface Proof {
   acked: number
@@ -98,7 +97,7 @@ export function compare(
     const last = new Map<string, number>()
     for (const message of messages) {
       const key = keyOf(message)
-      if (isTorn(message)) {
+      if (isTorn(message) && stampOf(message) === undefined) {
         proof.torn.push(key)
         continue
       }
@@ -120,11 +119,6 @@ export function compare(
   }
   for (const key of acked) if (!seen.has(key)) proof.missing.push(key)
   return proof
-}
-
-/** What has its stamp has all that is its own: brokers add what is theirs behind it. */
-function isTorn(message: StoredMessage): boolean {
-  return message.properties.at(-1) === 0 && stampOf(message) === undefined
 }
 
 function at(messages: readonly StoredMessage[] | undefined, queueOffset: number): StoredMessage | undefined {

@@ -7,6 +7,7 @@ import { Backlog } from '../../replay/backlog.ts'
 import { BodyMemory, payloadOf, propertiesOf } from '../../replay/body.ts'
 import { Cluster } from '../../replay/cluster.ts'
 import { GapFiller } from '../../replay/gap-filler.ts'
+import { KnownEnds } from '../../replay/known-ends.ts'
 import { hashOf, type Place } from '../../replay/place.ts'
 import { Reader } from '../../replay/reader.ts'
 import { Turns } from '../../replay/turns.ts'
@@ -52,6 +53,7 @@ function lab(stored: number, places = stored, memoryLimit = 1_000_000, turns = 6
       queueId: 0,
       address: () => broker.address,
       turns: new Turns(turns),
+      ends: () => new KnownEnds(),
       refused: () => {},
     },
     queue,

@@ -91,6 +91,19 @@ test('a stamp that does not fit its message is none: it was copied', async t => 
   t.is(stampOf(storedAt(0, { properties: stamped(stamp(1)) }))?.queueOffset, 1)
 })
 
+test('what the broker tore as it died is told, and is not ours, however much of its stamp is there', async t => {
+  const { read, store } = lab()
+  store(stamped(stamp(1)))
+  const whole = stamped(stamp(2))
+  for (const left of [0, whole.length - 1])
+    store(Buffer.concat([whole.subarray(0, left), Buffer.alloc(whole.length - left)]))
+  // Torn in what its broker adds, it is as good as whole.
+  store(Buffer.concat([stamped(stamp(3)), Buffer.from([2, 0, 0])]))
+  const { places, torn } = await read(0)
+  t.deepEqual([...places.keys()], [placeKey('e1', 1), placeKey('e1', 3)])
+  t.deepEqual(torn, [1, 2])
+})
+
 test('all is read where more stands than one answer holds, also where the beginning has expired', async t => {
   const { broker, read, store } = lab()
   for (let offset = 0; offset < 200; offset++) store(stamped(stamp(offset)))
@@ -103,7 +116,7 @@ test('all is read where more stands than one answer holds, also where the beginn
 
 test('an empty queue has nothing, and its end does not go back', async t => {
   const { broker, read } = lab()
-  t.deepEqual(await read(0), { places: new Map(), unstamped: new Map(), newest: undefined, end: 0 })
+  t.deepEqual(await read(0), { places: new Map(), unstamped: new Map(), torn: [], newest: undefined, end: 0 })
   broker.expire('orders', 0, 50)
   t.is((await read(0)).end, 50)
   t.is((await read(60)).end, 60)

@@ -48,6 +48,7 @@ export function perform(world: World, act: Act): void {
       world.did(`${act.side} is another`)
       return makeAnew(world, act)
     case 'partition':
+      world.did('partition')
       return partition(world, act.side, act.forMs)
     case 'cut':
       for (const host of hosts(world, act.side)) world.network.cut('gateway', host)

@@ -2,6 +2,7 @@
 // at the remote. It reads the gateway's account and its log only to know what it says was lost.
 
 import { decodeProperties, decodeStamp, findProperty, STAMP_PROPERTY } from '../../codec/index.ts'
+import { isTorn, stampOf } from '../../replay/settle.ts'
 import type { CommitLog, LogRecord } from './commit-log.ts'
 import { type Message, placeText } from './ledger.ts'
 import type { Remote } from './remote.ts'
@@ -48,7 +49,8 @@ function copiesAtRemote({ world, remote, problem }: Judged): Map<number, RemoteC
   for (const { log, options } of remote.cluster.brokers.values())
     for (const record of [...log.expired, ...inQueues(log)]) {
       const { topic, queueId, queueOffset } = record
-      if (isTorn(record)) continue
+      // Its broker ended while it stored it; nobody was told that it is there.
+      if (isTorn(record) && stampOf(record) === undefined) continue
       const message = world.ledger.of(record.body)
       if (message === undefined) {
         if (findProperty(record.properties, STAMP_PROPERTY) !== undefined)
@@ -61,11 +63,6 @@ function copiesAtRemote({ world, remote, problem }: Judged): Map<number, RemoteC
       copies.set(message.number, list)
     }
   return copies
-}
-
-/** Its broker ended while it stored it; nobody was told that it is there. */
-function isTorn({ properties }: LogRecord): boolean {
-  return properties.at(-1) === 0
 }
 
 /** What its queues have: a topic that was made anew has nothing of the old one. */

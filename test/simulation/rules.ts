@@ -162,6 +162,11 @@ export const rules = {
     module: 'replay/check.js',
     without: [['stored.bornTimestamp !== place.bornTimestamp)', 'false) return false; return true; if (false)']],
   },
+  'proof behind what is read': {
+    rule: '11: of what is folded the proof is read again behind what is read back',
+    module: 'replay/gap-filler.js',
+    without: [['isAgain(place) ? !isProven(place)', 'isAgain(place) ? false']],
+  },
   'lost on proof': {
     rule: '12: lost only on proof',
     module: 'replay/gap-filler.js',

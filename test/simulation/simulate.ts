@@ -9,7 +9,7 @@ import { World } from './world.ts'
 /** Milliseconds of the world's time after which something that should come does not. */
 const STUCK = 240_000
 
-/** Milliseconds for which a remote's route is taken to be right. */
+/** Milliseconds for which a remote's route, and a link on which nothing is sent, are taken to be right. */
 const ROUTE_AGE = 31_000
 
 export interface Outcome {
@@ -48,6 +48,9 @@ export async function finish(world: World): Promise<void> {
   if (!(await world.until(world.now + STUCK, isDone))) return stuck(world)
   // What was given up may still be answered; a slot is written.
   await world.pass(16_000)
+  // A remote that ended behind a partition ended its link unseen.
+  if (world.happened.has('partition') && world.remotes.some(({ side }) => world.happened.has(`${side} lost its tail`)))
+    await world.pass(ROUTE_AGE)
   if (!(await world.until(world.now + STUCK, isDone))) return stuck(world)
   world.noteReordered()
   judge(world)

@@ -8,6 +8,7 @@ import {
   type NamedHistory,
   powerCutTakes,
   send,
+  sourceLoses,
   startsAgain,
   told,
   until,
@@ -213,6 +214,21 @@ export const settleHistories: NamedHistory[] = [
         learntAfterMs: 0,
       })
       await arrived(world, send(world))
+    },
+  },
+  {
+    name: "what the source has at a lost message's offset since it was proven is not sent in its place",
+    rules: ['proof behind what is read'],
+    setup: { sourceStaysShort: true },
+    async play(world) {
+      await warm(world)
+      await arrived(world, send(world))
+      world.act({ do: 'topic made anew', side: 'remote', broker: 0, topic: 0, queues: 1 })
+      send(world)
+      const isProven = () => world.logs.some(log => log.said('found out what had arrived').length > 0)
+      await until(world, 'it is proven', isProven)
+      await sourceLoses(world, 3)
+      await told(world, send(world))
     },
   },
   {
