@@ -21,6 +21,9 @@ export class Remote implements Counts {
   skipped = 0
   begun = 0
   reordered = 0
+  /** What the last process counted as lost, cause journal, and how many of such a later start found again. */
+  lostFromJournal = 0
+  foundAgain = 0
   /** The queue that has, or had, a message. */
   readonly wentTo = new Map<Message, number>()
   /** Whether others write to it. */

@@ -205,6 +205,7 @@ export class World {
       this.problem(
         `after the start ${all} messages count as acked or skipped; ${written} places had been written, and ${before.begun} begun${this.whichOf(remote)}`,
       )
+    remote.foundAgain += Math.max(0, remote.lostFromJournal - this.#lostFromJournal(remote))
     // Its listeners do not wait for each other: some of it is of this process.
     remote.acked += acked - before.acked
     remote.begun += all - before.begun
@@ -218,7 +219,7 @@ export class World {
     remote.lostOfNow = 0
     if (expected === undefined || remote.isCursorLost || this.unsaved.size > 0) return
     if (['power cut', 'disk', 'disk stall', 'damaged blocks'].some(cause => this.happened.has(cause))) return
-    const lost = this.gateway.accountsOf(remote.label).reduce((sum, { totals }) => sum + (totals.lost.journal ?? 0), 0)
+    const lost = this.#lostFromJournal(remote)
     if (lost !== expected)
       this.problem(
         `after the start ${lost} messages count as lost, cause journal; ${expected} are${this.whichOf(remote)}`,
@@ -315,7 +316,12 @@ export class World {
       remote.reordered -= atStart.reordered
       for (const { totals } of this.gateway.accountsOf(remote.label)) remote.reordered += totals.reordered
       atStart.reordered = 0
+      remote.lostFromJournal = this.#lostFromJournal(remote)
     }
+  }
+
+  #lostFromJournal({ label }: Remote): number {
+    return this.gateway.accountsOf(label).reduce((sum, { totals }) => sum + (totals.lost.journal ?? 0), 0)
   }
 
   /** One turn of the gateway's loop. */
