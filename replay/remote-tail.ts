@@ -276,7 +276,7 @@ export class RemoteTail {
     if (torn.length > 0)
       environment.log.warn(
         { topic: this.#topic, broker: target.broker, remoteQueueId: target.queueId, offsets: torn.slice(0, TORN_SAID) },
-        'the remote queue has messages that its broker tore as it died: they are without their properties; of ours each is sent again, whole',
+        'the remote queue has messages that its broker tore as it died: their properties end in zeros; what is ours is sent again, whole',
       )
     await this.#queue.load()
     if (newest !== undefined) this.ends.note({ ...newest, at: environment.clock.now() }, [])
