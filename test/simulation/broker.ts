@@ -79,6 +79,8 @@ export class ModelBroker implements Host {
   dispatchLag: number | undefined
   /** The same until a send is executed. */
   executionLag: number | undefined
+  /** How much of a message's properties is left where it ends in the middle of a send, where it is to do that for sure. */
+  leavesShare: number | undefined
   readonly #network: Network
   readonly #chance: Random
   #stalledUntil = 0
@@ -136,7 +138,8 @@ export class ModelBroker implements Host {
     const lost = lostFrom === undefined ? 0 : this.log.truncate(lostFrom)
     const executing = [...this.#executing]
     this.#executing.clear()
-    if (executing.length > 0 && lost === 0 && this.#chance.chance(TORN)) this.#chance.pick(executing)()
+    if (executing.length > 0 && lost === 0 && (this.leavesShare !== undefined || this.#chance.chance(TORN)))
+      this.#chance.pick(executing)()
     // A recovery dispatches what the index lacks before it serves.
     this.log.dispatch()
     this.log.flushed = this.log.end
@@ -302,7 +305,8 @@ export class ModelBroker implements Host {
     const member = members[torn]!
     const left = Buffer.from(at(member))
     // Torn in what the broker adds it is as good as whole.
-    left.fill(0, this.options.tearsAll ? 0 : this.#chance.integer(0, Math.max(0, member.properties.length - 1)))
+    const share = this.options.tearsAll ? 0 : (this.leavesShare ?? this.#chance.next())
+    left.fill(0, Math.floor(share * member.properties.length))
     const record = this.log.append({ ...common, ...member, properties: left }, now)
     this.options.say(
       this.name,

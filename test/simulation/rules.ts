@@ -162,6 +162,11 @@ export const rules = {
     module: 'replay/check.js',
     without: [['stored.bornTimestamp !== place.bornTimestamp)', 'false) return false; return true; if (false)']],
   },
+  'torn is not ours': {
+    rule: '17: what a remote broker tore as it ended is never ours',
+    module: 'replay/settle.js',
+    without: [['stamp === undefined && isTorn(message)', 'false']],
+  },
   'proof behind what is read': {
     rule: '11: of what is folded the proof is read again behind what is read back',
     module: 'replay/gap-filler.js',

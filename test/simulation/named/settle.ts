@@ -217,6 +217,20 @@ export const settleHistories: NamedHistory[] = [
     },
   },
   {
+    name: 'a message without room for a stamp that the remote tore as it ended is sent again, whole',
+    rules: ['torn is not ours'],
+    async play(world) {
+      await warm(world)
+      const remote = world.broker('remote', 0)
+      remote.executionLag = 3_000
+      remote.leavesShare = 0.5
+      world.send({ do: 'send', client: 0, topic: 0, queueId: 0, messages: 1, size: 0, kind: 'long' })
+      await world.pass(1_000)
+      world.act({ do: 'broker restarts', side: 'remote', broker: 0, downMs: 200, losesRecords: 0 })
+      remote.executionLag = undefined
+    },
+  },
+  {
     name: "what the source has at a lost message's offset since it was proven is not sent in its place",
     rules: ['proof behind what is read'],
     setup: { sourceStaysShort: true },
