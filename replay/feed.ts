@@ -287,7 +287,8 @@ export class Feed {
     const queues: QueueState[] = [...this.#lanes.values()].map(lane => {
       const { topic, queueId, queue, remoteQueue, tail, sentSince } = lane
       const lastAnswerAt = remoteQueue && this.#remoteBrokers.get(remoteQueue.broker)?.lastAnswerAt
-      if (lastAnswerAt !== undefined) tail.ends.forgetBefore(lastAnswerAt - this.#context.retention)
+      // What is not looked after since the last settling may be gone.
+      if (lastAnswerAt !== undefined && !tail.mustLook) tail.ends.forgetBefore(lastAnswerAt - this.#context.retention)
       return {
         topic,
         queueId,

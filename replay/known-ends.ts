@@ -169,7 +169,7 @@ export class KnownEnds {
 
   /** The lane goes to another queue: what is known of the old one's end says nothing there. */
   forgetAll(): void {
-    for (const { done, unknown } of this.#kept) this.#earlier += done.count + unknown
+    this.#earlier = 0
     this.#kept = []
   }
 

@@ -151,7 +151,8 @@ export class Lane {
 
   /** Places from before this start may have been sent. */
   start(mayHaveBeenSent: boolean): void {
-    this.tail.isUnclear = mayHaveBeenSent && this.#remoteQueue !== undefined
+    const mayWait = this.queue.count > 0 || this.tail.hasToProve
+    this.tail.isUnclear = mayHaveBeenSent && mayWait && this.#remoteQueue !== undefined
     this.tail.lookAgain()
     this.#running = this.#run()
   }

@@ -438,6 +438,8 @@ export class Reader {
     if (!this.#pinned.delete(page)) return
     page.pins--
     if (page.pins > 0 || page.block === undefined || page.readers === 0) return
+    // Its source does not give them, and its block may not be on the disk.
+    if (page.keeps && !page.folded) return
     if (page.isLoaded) this.backlog.dropBodies(page)
     this.backlog.dropPlaces(page)
   }

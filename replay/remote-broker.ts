@@ -119,9 +119,13 @@ export class RemoteBroker {
     return this.#owed && this.#settled === undefined
   }
 
-  /** When it last answered, for the age of what is kept about it. */
+  /**
+   * When it last answered, for the age of what is kept about it. While it is being settled, before that: what it had then may be gone, and is yet to be
+   * looked after.
+   */
   get lastAnswerAt(): number | undefined {
-    return this.#lastAnswerAt
+    if (this.#settled !== undefined || this.#outageSince === undefined) return this.#lastAnswerAt
+    return Number.isFinite(this.#outageSince) ? this.#outageSince : undefined
   }
 
   /** Resolves when lanes may send to it. Throws LinkError, RefusedError, WaitError, StoppedError: to be tried again. */

@@ -109,6 +109,11 @@ export class RemoteTail {
     }
   }
 
+  /** Whether anything is unclear since a tail was lost, and not in the queue yet. */
+  get hasToProve(): boolean {
+    return this.#toProve.length > 0
+  }
+
   lookAgain(): void {
     this.mustLook = !this.ends.isEmpty
   }

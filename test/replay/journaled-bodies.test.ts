@@ -2,6 +2,7 @@
 
 import test from 'ava'
 import { RequestCode, ResponseCode } from '../../codec/index.ts'
+import { DiskError } from '../support/fake-disk.ts'
 import { Scene, type SceneOptions, TOPIC } from './scene.ts'
 
 const texts = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => `m${from + index}`)
@@ -42,6 +43,24 @@ for (const journalBodies of ['spill', 'always'] as const)
       await scene.close()
       t.is(scene.replay.memory.used, 0)
     })
+
+test('a lane that tries again lets go of none whose block may not be on the disk', async t => {
+  const scene = await unreadable({})
+  const { fileSystem } = scene.environment
+  fileSystem.fault = (operation, path) =>
+    operation === 'sync' && /bodies-/.test(path) ? new DiskError('EIO', operation, path) : undefined
+  scene.send(texts(0, 40))
+  await scene.environment.pass(300)
+  scene.broker.spill.force(Number.MAX_SAFE_INTEGER)
+  await scene.environment.pass(5_000)
+  t.true(scene.broker.spill.errors > 0)
+  t.is(scene.account.inGap, 0)
+  fileSystem.fault = () => undefined
+  scene.takeSends()
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), texts(0, 40))
+  t.is(scene.account.readBack, 0)
+})
 
 test('with room neither in memory nor on disk they are lost, said and counted, over a crash too', async t => {
   const scene = await unreadable({ journalBodies: 'always', bodyMemory: 2_000, maxBytes: 1 })

@@ -43,6 +43,24 @@ test('what the remote has lost is sent again, in its order, also where nothing e
   t.true((said!.fields.messages as number) >= 7 && (said!.fields.messages as number) <= 13)
 })
 
+for (const others of [0, 8, 10])
+  test(`it is so after an outage longer than journalRetention, too; ${others} of others stand there now`, async t => {
+    const scene = await Scene.open()
+    await sendSlowly(scene, texts(0, 20), 20_000)
+    const { remote, environment } = scene
+    remote.disconnect(environment.network)
+    await environment.settled()
+    remote.broker.loseTailOf(TOPIC, 0, 8)
+    for (let at = 0; at < others; at++)
+      remote.broker.store(TOPIC, 0, { body: Buffer.from(`x${at}`), properties: propertiesWith(`x${at}`) })
+    await environment.pass(15 * 60_000)
+    remote.connect(environment.network)
+    await scene.until('all is there again', () => scene.arrived().filter(text => text.startsWith('m')).length === 20)
+    await scene.allDone()
+    t.deepEqual(scene.account.totals.lost, {})
+    t.is(scene.account.totals.replicated, 20)
+  })
+
 test('what waits meanwhile comes behind it', async t => {
   const scene = await Scene.open()
   await sendSlowly(scene, texts(0, 10), 10_000)

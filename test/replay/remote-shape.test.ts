@@ -92,6 +92,44 @@ for (const reroute of [false, true])
     }
   })
 
+test('a broker is left also by a process that was started while it was away', async t => {
+  const scene = await Scene.open({ remoteBrokers: 2, remoteBrokerAway: 'reroute' })
+  const [first, second] = scene.remote.brokers
+  scene.send(['m0'])
+  await scene.allDone()
+  // The cursor says so.
+  await scene.environment.pass(1_500)
+  scene.remote.away.add(first!)
+  scene.environment.network.stop(first!.address)
+  await scene.environment.settled()
+  await scene.crash()
+  scene.environment.network.stop(first!.address)
+  scene.send(['m1'])
+  await scene.allDone()
+  t.deepEqual(second!.texts(TOPIC, 0), ['m1'])
+})
+
+test('what was done at a broker that a lane has left is not lost with the tail of another', async t => {
+  const scene = await Scene.open({ remoteBrokers: 2, remoteBrokerAway: 'reroute' })
+  const [first, second] = scene.remote.brokers
+  scene.send(texts(0, 5))
+  await scene.allDone()
+  for (let at = 0; at < 10; at++) second!.store(TOPIC, 0, { body: Buffer.from(`x${at}`) })
+  scene.remote.away.add(first!)
+  scene.environment.network.stop(first!.address)
+  await scene.environment.settled()
+  scene.send(['m5'])
+  await scene.allDone()
+  scene.environment.network.stop(second!.address)
+  await scene.environment.settled()
+  second!.loseTailOf(TOPIC, 0, 6)
+  scene.environment.network.serve(second!.address, request => second!.serve(request))
+  await scene.until('it is there again', () => second!.texts(TOPIC, 0).includes('m5'))
+  await scene.allDone()
+  t.deepEqual(scene.account.totals.lost, {})
+  t.is(scene.account.totals.replicated, 6)
+})
+
 test('a broker is waited for by a lane that does not know what it did, also where others leave', async t => {
   const scene = await Scene.open({ remoteBrokers: 2, remoteBrokerAway: 'reroute' })
   const [first] = scene.remote.brokers

@@ -162,6 +162,11 @@ export const rules = {
     module: 'replay/check.js',
     without: [['stored.bornTimestamp !== place.bornTimestamp)', 'false) return false; return true; if (false)']],
   },
+  'age of known ends': {
+    rule: '17: how old a known end is counts to the last answer of a broker that is settled',
+    module: 'replay/remote-broker.js',
+    without: [['this.#settled !== undefined || this.#outageSince === undefined', 'true']],
+  },
   'torn is not ours': {
     rule: '17: what a remote broker tore as it ended is never ours',
     module: 'replay/settle.js',

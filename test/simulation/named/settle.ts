@@ -217,6 +217,22 @@ export const settleHistories: NamedHistory[] = [
     },
   },
   {
+    name: 'what the remote lost with its tail in an outage longer than that is kept is sent again',
+    rules: ['age of known ends'],
+    async play(world) {
+      await warm(world)
+      for (let count = 0; count < 10; count++) {
+        await arrived(world, send(world))
+        await world.pass(30_000)
+      }
+      world.act({ do: 'broker restarts', side: 'remote', broker: 0, downMs: 900_000, losesRecords: 6 })
+      await world.pass(900_010)
+      for (let count = 0; count < 6; count++)
+        world.act({ do: 'stranger', side: 'remote', broker: 0, topic: 0, queueId: 0 })
+      await world.pass(60_000)
+    },
+  },
+  {
     name: 'a message without room for a stamp that the remote tore as it ended is sent again, whole',
     rules: ['torn is not ours'],
     async play(world) {
