@@ -36,6 +36,9 @@ const INQUIRIES = 32
 const NO_QUEUE: readonly number[] = [ResponseCode.TOPIC_NOT_EXIST, ResponseCode.INVALID_PARAMETER]
 const GONE: Pulled = { messages: [], nextOffset: 0, minOffset: 0, maxOffset: 0 }
 
+/** Of folds: as `proofOf` has it. */
+type Proofs = Map<Fold, 'fits' | LostCause | undefined>
+
 export interface GapSource {
   cluster: Cluster
   topic: string
@@ -130,7 +133,7 @@ export class GapFiller {
       for (const record of answer.messages)
         for (const message of unpacked(record)) found.set(message.queueOffset, message)
     }
-    if (this.#take(found, await this.#proven(address, found), minOffset)) {
+    if (this.#take(found, await this.#proofs(address, found), minOffset)) {
       this.#notYetSince = undefined
       return
     }
@@ -191,13 +194,13 @@ export class GapFiller {
   }
 
   /**
-   * Of what was found and is known by its fold only: those folds whose proof stands now, after it was read. The source may have lost its tail since
-   * they were proven, and have others at their offsets.
+   * Of what was found and is known by its fold only: whether the proofs of these folds stand now, after it was read. The source may have lost its tail
+   * since they were proven, and have others at their offsets.
    */
-  async #proven(address: string, found: ReadonlyMap<number, StoredMessage>): Promise<(place: Place) => boolean> {
+  async #proofs(address: string, found: ReadonlyMap<number, StoredMessage>): Promise<Proofs> {
     const { cluster, topic, queueId, turns } = this.#source
     const ends = this.#source.ends()
-    if (!ends.isAgain) return () => false
+    if (!ends.isAgain) return new Map()
     const queue = this.#queue
     const folds = new Set<Fold>()
     for (let index = 0; index < Math.min(queue.span, TAKEN); index++) {
@@ -206,19 +209,15 @@ export class GapFiller {
       const fold = isAgain(place) ? ends.foldOf(place) : undefined
       if (fold !== undefined) folds.add(fold)
     }
-    const proofs = [...folds].map(async fold => {
-      const proof = await turns.take(() => proofOf(cluster, address, topic, queueId, fold))
-      if (proof !== 'fits') folds.delete(fold)
-    })
-    await Promise.all(proofs)
-    return place => {
-      const fold = ends.foldOf(place)
-      return fold !== undefined && folds.has(fold)
-    }
+    const proofs: Proofs = new Map()
+    const ask = async (fold: Fold) =>
+      proofs.set(fold, await turns.take(() => proofOf(cluster, address, topic, queueId, fold)))
+    await Promise.all([...folds].map(ask))
+    return proofs
   }
 
   /** Gives the lane what was found; false where none of it helps. */
-  #take(found: ReadonlyMap<number, StoredMessage>, isProven: (place: Place) => boolean, minOffset: number): boolean {
+  #take(found: ReadonlyMap<number, StoredMessage>, proofs: Proofs, minOffset: number): boolean {
     const queue = this.#queue
     const lost: [index: number, cause: LostCause][] = []
     let filled = 0
@@ -228,18 +227,29 @@ export class GapFiller {
       const stored = found.get(offset)
       if (stored === undefined) {
         if (offset < minOffset) lost.push([index, 'expired'])
-      } else {
-        const place = queue.place(index)
-        // Another message: its log is asked.
-        if (isAgain(place) ? !isProven(place) : !isTheAcked(place, stored)) continue
-        // The head needs it, and nobody else while memory is full.
-        if (index > 0 && this.#memory.isFull) break
+        continue
+      }
+      const place = queue.place(index)
+      const verdict = this.#verdict(place, stored, proofs)
+      // Another message: its log is asked.
+      if (verdict === undefined) continue
+      if (verdict !== 'fits') lost.push([index, verdict])
+      // The head needs it, and nobody else while memory is full.
+      else if (index > 0 && this.#memory.isFull) break
+      else {
         this.#fillIn(index, place, stored)
         filled++
       }
     }
     this.#giveUpAll(lost)
     return filled + lost.length > 0
+  }
+
+  /** Whether what was found is what was acked; undefined where that says nothing. */
+  #verdict(place: Place, stored: StoredMessage, proofs: Proofs): 'fits' | LostCause | undefined {
+    if (!isAgain(place)) return isTheAcked(place, stored) ? 'fits' : undefined
+    const fold = this.#source.ends().foldOf(place)
+    return fold && proofs.get(fold)
   }
 
   /** From the last on: what is done at the head moves the indexes. */

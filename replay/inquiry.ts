@@ -30,6 +30,8 @@ interface Suspicion {
   since: number
   /** The log's end at the first look. */
   end: number
+  /** Whether all up to there could be read at the look before this one: before its queue was asked. */
+  wasReadable: boolean
 }
 
 export class Inquiry {
@@ -73,10 +75,11 @@ export class Inquiry {
       const known = this.#suspicions.get(place.sequence)
       // It may have lost more since, and never come to that end again.
       const isSame = known?.what === what && (what === 'beyond the end' || state.end >= known.end)
-      const suspicion = isSame ? known : { what, since: this.#clock.now(), end: state.end }
-      suspicions.set(place.sequence, suspicion)
-      if (this.#clock.now() - suspicion.since < PROOF_TIME) return 'wait'
-      return what === 'beyond the end' || state.readable >= suspicion.end ? 'source' : 'wait'
+      const suspicion = isSame ? known : { what, since: this.#clock.now(), end: state.end, wasReadable: false }
+      const { since, end, wasReadable } = suspicion
+      suspicions.set(place.sequence, { ...suspicion, wasReadable: state.readable >= end })
+      if (this.#clock.now() - since < PROOF_TIME) return 'wait'
+      return what === 'beyond the end' || wasReadable ? 'source' : 'wait'
     }
     if (commitLogOffset < 0) return log === undefined ? 'wait' : suspect('none there', log)
     if (log !== undefined && commitLogOffset < log.start) return 'expired'

@@ -53,6 +53,8 @@ export class RemoteTail {
   readonly #queueId: number
   readonly #queue: Reader
   readonly #lane: TailLane
+  /** How often it was to look again. */
+  #asked = 0
   /** The settling of the remote broker that is known here. */
   #settling = 0
   /** Whether the tail may be lost, though the link lives. */
@@ -66,7 +68,7 @@ export class RemoteTail {
   #toProve: Fold[] = []
   readonly #proofs = new Map<Fold, 'fits' | LostCause>()
   /** Where none stood at the first look: when that was, and the end of the source's log. */
-  readonly #missedAt = new Map<Fold, { at: number; end: number }>()
+  readonly #missedAt = new Map<Fold, { at: number; end: number; wasReadable: boolean }>()
   /** The highest remote offset of what the lane has passed or stored since that reading: what is found below it is out of order. */
   #highest = -1
   /** Indexes in the backlog of what was found behind what was not: out of order, if that is sent. */
@@ -116,6 +118,7 @@ export class RemoteTail {
 
   lookAgain(): void {
     this.mustLook = !this.ends.isEmpty
+    this.#asked++
   }
 
   /** A send was said to be stored where that cannot be, or was not said where: at this offset, or nobody knows. */
@@ -136,6 +139,7 @@ export class RemoteTail {
   /** Finds out what of ours the remote queue has, where that is not known; returns how many messages were found. */
   async look(broker: RemoteBroker, settled: Settled, target: RemoteQueue): Promise<number> {
     const isAnew = settled.number !== this.#settling
+    const asked = this.#asked
     // The link lives, and an answer was unclear: what the broker did is done, but may not be readable yet.
     if (!isAnew && (this.isUnclear || this.#isInDoubt)) await broker.readable()
     // Where reading begins, too: a topic that was made anew since ends below it.
@@ -147,7 +151,8 @@ export class RemoteTail {
     const found = there === undefined ? 0 : await this.#findOut(there, target)
     this.#settling = settled.number
     this.#isInDoubt = false
-    this.mustLook = false
+    // Its broker may have been settled once more meanwhile.
+    if (this.#asked === asked) this.mustLook = false
     // What is sent again may come to stand just where it stood: the next process must know that it was gone. A disk that fails now
     // holds up nothing.
     if (isCutOff) await this.#context.checkpoint().catch(() => {})
@@ -226,9 +231,10 @@ export class RemoteTail {
     const now = environment.clock.now()
     let first = this.#missedAt.get(fold)
     // It has lost more since.
-    if (first === undefined || end < first.end) first = { at: now, end }
-    this.#missedAt.set(fold, first)
-    if (now - first.at >= PROOF_TIME && readable >= first.end) return 'source'
+    if (first === undefined || end < first.end) first = { at: now, end, wasReadable: false }
+    this.#missedAt.set(fold, { ...first, wasReadable: readable >= first.end })
+    // It was so before the proof was asked for.
+    if (now - first.at >= PROOF_TIME && first.wasReadable) return 'source'
     throw new WaitError(
       `the source does not let the lane read what was acked in ${this.#topic} queue ${this.#queueId}`,
       `offset ${fold.proof.queueOffset}: none stands there`,

@@ -75,13 +75,16 @@ export async function arrived(
     // Others write there, too: what comes from now on is not ours.
     last ??= maxOffset
     for (const message of messages.flatMap(unpacked)) {
+      if (isTorn(message)) {
+        torn.push(message.queueOffset)
+        continue
+      }
       const stamp = stampOf(message)
       if (stamp !== undefined && isFrom(stamp, origin)) {
         places.set(placeKey(stamp.epoch, stamp.queueOffset), message.queueOffset)
         const { epoch: epochId, queueOffset } = stamp
         newest = { remoteOffset: message.queueOffset, epochId, queueOffset, trace: '' }
-      } else if (stamp === undefined && isTorn(message)) torn.push(message.queueOffset)
-      else
+      } else
         for (const trace of tracesOf(message))
           unstamped.set(trace, [...(unstamped.get(trace) ?? []), message.queueOffset])
     }
@@ -164,6 +167,7 @@ function traceOfAny({ bornTimestamp, storeTimestamp, body }: StoredMessage): str
 }
 
 function isThatOf(end: KnownEnd, message: StoredMessage, origin: Origin): boolean {
+  if (isTorn(message)) return false
   if (end.trace.startsWith('any:')) return traceOfAny(message) === end.trace
   if (end.trace !== '') return tracesOf(message).includes(end.trace)
   const stamp = stampOf(message)
@@ -183,7 +187,8 @@ function tracesOf({ properties, bornTimestamp, body }: StoredMessage): string[] 
 
 /**
  * A broker that is killed while it appends a message may have its properties to a point only, and zeros behind it. Its recovery keeps such a one,
- * for it checks the payload alone (CommitLog.checkMessageAndReturnSize) [seen]. Nobody was told that it is stored; ours is sent again, whole.
+ * for it checks the payload alone (CommitLog.checkMessageAndReturnSize) [seen]. Nobody was told that it is stored; ours is sent again, whole. That its stamp is
+ * there says nothing: a broker stores the properties of a single send in an order of its own (SendMessageProcessor, a HashMap).
  */
 export function isTorn({ properties }: StoredMessage): boolean {
   return properties.at(-1) === 0

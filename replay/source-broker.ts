@@ -368,9 +368,10 @@ export class SourceBroker {
     this.#unresolved.close()
     this.#retention.close()
     this.readable.close()
-    this.#release.releaseAll()
     await Promise.all(this.feeds.map(feed => feed.stop()))
     await this.spill.close()
+    // Behind the last block: what is acked while it stops may stand before it.
+    this.#release.releaseAll()
     await this.journal.sync()
     await this.checkpoint().catch(error =>
       this.#environment.log.error({ err: error }, 'the last cursor could not be written'),

@@ -14,7 +14,7 @@ import {
   STAMP_PROPERTY,
   type StoredMessage,
 } from '../../codec/index.ts'
-import { Cluster, type Environment, isTorn, masterOf, parseAddress, pull, stampOf } from '../../replay/index.ts'
+import { Cluster, type Environment, isTorn, masterOf, parseAddress, pull } from '../../replay/index.ts'
 
 export interface Proof {
   acked: number
@@ -97,7 +97,7 @@ export function compare(
     const last = new Map<string, number>()
     for (const message of messages) {
       const key = keyOf(message)
-      if (isTorn(message) && stampOf(message) === undefined) {
+      if (isTorn(message)) {
         proof.torn.push(key)
         continue
       }

@@ -304,9 +304,8 @@ export class ModelBroker implements Host {
       .map(member => this.log.append({ ...common, ...member, properties: at(member) }, now))
     const member = members[torn]!
     const left = Buffer.from(at(member))
-    // Torn in what the broker adds it is as good as whole.
     const share = this.options.tearsAll ? 0 : (this.leavesShare ?? this.#chance.next())
-    left.fill(0, Math.floor(share * member.properties.length))
+    left.fill(0, Math.floor(share * left.length))
     const record = this.log.append({ ...common, ...member, properties: left }, now)
     this.options.say(
       this.name,

@@ -2,7 +2,7 @@
 // at the remote. It reads the gateway's account and its log only to know what it says was lost.
 
 import { decodeProperties, decodeStamp, findProperty, STAMP_PROPERTY } from '../../codec/index.ts'
-import { isTorn, stampOf } from '../../replay/settle.ts'
+import { isTorn } from '../../replay/settle.ts'
 import type { CommitLog, LogRecord } from './commit-log.ts'
 import { type Message, placeText } from './ledger.ts'
 import type { Remote } from './remote.ts'
@@ -50,7 +50,7 @@ function copiesAtRemote({ world, remote, problem }: Judged): Map<number, RemoteC
     for (const record of [...log.expired, ...inQueues(log)]) {
       const { topic, queueId, queueOffset } = record
       // Its broker ended while it stored it; nobody was told that it is there.
-      if (isTorn(record) && stampOf(record) === undefined) continue
+      if (isTorn(record)) continue
       const message = world.ledger.of(record.body)
       if (message === undefined) {
         if (findProperty(record.properties, STAMP_PROPERTY) !== undefined)

@@ -170,12 +170,12 @@ export const rules = {
   'torn is not ours': {
     rule: '17: what a remote broker tore as it ended is never ours',
     module: 'replay/settle.js',
-    without: [['stamp === undefined && isTorn(message)', 'false']],
+    without: [['if (isTorn(message)) {', 'if (false) {']],
   },
   'proof behind what is read': {
     rule: '11: of what is folded the proof is read again behind what is read back',
     module: 'replay/gap-filler.js',
-    without: [['isAgain(place) ? !isProven(place)', 'isAgain(place) ? false']],
+    without: [['return fold && proofs.get(fold)', "return 'fits'"]],
   },
   'lost on proof': {
     rule: '12: lost only on proof',
@@ -283,7 +283,7 @@ export const rules = {
   'lost on both sides': {
     rule: '12: what the remote lost, and the source has lost, too, is lost where none stands there for 5 s',
     module: 'replay/remote-tail.js',
-    without: [['if (now - first.at >= PROOF_TIME && readable >= first.end)', 'if (false)']],
+    without: [['if (now - first.at >= PROOF_TIME && first.wasReadable)', 'if (false)']],
   },
   'a place goes when its block is synced': {
     rule: 'a place leaves the journal only when its block is synced',

@@ -76,6 +76,7 @@ export const epochHistories: NamedHistory[] = [
       const { end } = world.broker('source', 0).log
       await arrived(world, send(world))
       await powerCutTakes(world, end)
+      await world.pass(2_500)
       world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'broken', stores: false }] })
       await arrived(world, send(world, 1))
     },
