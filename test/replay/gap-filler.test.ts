@@ -6,9 +6,10 @@ import { Account, type LostCause } from '../../replay/account.ts'
 import { Backlog } from '../../replay/backlog.ts'
 import { BodyMemory, payloadOf, propertiesOf } from '../../replay/body.ts'
 import { Cluster } from '../../replay/cluster.ts'
+import type { EncodedFold } from '../../replay/folded-places.ts'
 import { GapFiller } from '../../replay/gap-filler.ts'
 import { KnownEnds } from '../../replay/known-ends.ts'
-import { hashOf, type Place } from '../../replay/place.ts'
+import { hashOf, type Place, PlaceFlag } from '../../replay/place.ts'
 import { Reader } from '../../replay/reader.ts'
 import { Turns } from '../../replay/turns.ts'
 import { WaitError } from '../../replay/wait-error.ts'
@@ -17,7 +18,7 @@ import { FakeCluster } from './fake-cluster.ts'
 import { BORN, bodyWith, placeAt, propertiesWith } from './sample.ts'
 
 /** A lane's queue beside a source queue that holds these many messages; all places are gaps. */
-function lab(stored: number, places = stored, memoryLimit = 1_000_000, turns = 64) {
+function lab(stored: number, places = stored, memoryLimit = 1_000_000, turns = 64, ends = new KnownEnds()) {
   const environment = new FakeEnvironment()
   const source = new FakeCluster('paris')
   source.makeTopic('orders', 1)
@@ -53,7 +54,7 @@ function lab(stored: number, places = stored, memoryLimit = 1_000_000, turns = 6
       queueId: 0,
       address: () => broker.address,
       turns: new Turns(turns),
-      ends: () => new KnownEnds(),
+      ends: () => ends,
       refused: () => {},
     },
     queue,
@@ -125,6 +126,23 @@ test('what is done or has its body is not read', async t => {
   )
   t.is(await fill(), undefined)
 })
+
+for (const proof of ['KEY3', 'ANOTHER'])
+  test(`what is known by its fold only is ${proof === 'KEY3' ? 'filled' : 'lost at once'}, where its proof is ${proof === 'KEY3' ? 'what was acked' : 'another by now'}`, async t => {
+    const fold: EncodedFold = [1, 0, 0, '4', 3, BORN, hashOf(Buffer.from(proof), [])]
+    const ends = KnownEnds.decode({ ends: [], earlier: 0, again: [fold] })
+    const { broker, acked, account, fill, bodies, lost } = lab(4, 0, 1_000_000, 64, ends)
+    for (let offset = 0; offset < 4; offset++)
+      acked(placeAt(offset, { placeFlags: PlaceFlag.AGAIN, hash: 0, bornTimestamp: 0, commitLogOffset: -1 }))
+    t.is(await fill(), 'filled')
+    // It is asked for once more, behind what was read.
+    t.is(broker.pulls, 2)
+    if (proof === 'KEY3') {
+      t.deepEqual(bodies(), ['body 0', 'body 1', 'body 2', 'body 3'])
+      t.deepEqual(lost, [])
+    } else t.deepEqual(lost.sort(), ['0 source', '1 source', '2 source', '3 source'])
+    t.is(account.acked, 4)
+  })
 
 test('what lies below the oldest offset of the source is lost, as expired', async t => {
   const { broker, queue, account, fill, lost, bodies } = lab(5)

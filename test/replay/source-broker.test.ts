@@ -201,8 +201,16 @@ test('what is acked while the gateway stops goes before what it had held up, and
   const scene = await Scene.open()
   const slow = scene.forward().store('m0')
   scene.forward().store('m1').ack()
-  const closing = scene.close()
+  await scene.environment.settled()
+  // Its place is being written when the gateway begins to stop.
+  const writing = new Held()
+  scene.environment.fileSystem.step = async operation => (operation === 'append' ? writing.hold() : undefined)
   slow.ack()
+  await scene.environment.settled()
+  const closing = scene.replay.close()
+  await scene.environment.settled()
+  scene.environment.fileSystem.step = async () => {}
+  writing.release()
   await closing
   await scene.crash()
   await scene.allDone()
