@@ -84,7 +84,9 @@ function judgeCount(
     if (there.length > 0) problem(`${name} is delayed, and at the remote: ${where}`)
     return
   }
-  if (there.length > told + unknown || there.length > atSource.length)
+  // Which queue its lane had chosen is not known without a cursor: where the topic has others since, it is looked for in another.
+  const isElsewhere = remote.isCursorLost && new Set(there.map(({ queue }) => queue)).size > 1
+  if ((there.length > told + unknown || there.length > atSource.length) && !isElsewhere)
     return problem(
       `DUPLICATE: ${name} was stored ${atSource.length} times at the source and is ${there.length} times at the remote: ${where}`,
     )
