@@ -172,7 +172,7 @@ function judgeOrder({ world, remote, problem }: Judged, copies: ReadonlyMap<numb
     // What the source has lost has no order there any more.
     if (isGoneAtSource(world, message)) continue
     // It stands where it was, and what is sent again comes behind it; the gateway that knew of it is dead, and its disk did not have it.
-    if (isTailLost && isExcused(world, message)) continue
+    if (isTailLost && (message.toldAt.length === 0 || isExcused(world, message))) continue
     const key = `${source!.host} ${message.topic} q${source!.queueId}`
     const list = queues.get(key) ?? []
     const [{ record, queue }] = there as [RemoteCopy]
@@ -183,7 +183,8 @@ function judgeOrder({ world, remote, problem }: Judged, copies: ReadonlyMap<numb
   const examples: string[] = []
   for (const [key, list] of queues) {
     const places = new Set(list.map(({ queue }) => queue))
-    if (places.size > 1) problem(`the messages of ${key} are in several remote queues: ${[...places].join(', ')}`)
+    if (places.size > 1 && !remote.isCursorLost)
+      problem(`the messages of ${key} are in several remote queues: ${[...places].join(', ')}`)
     list.sort((one, other) => one.arrived - other.arrived)
     const out = list.length - longestRise(list.map(({ stored }) => stored))
     moved += out

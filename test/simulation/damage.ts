@@ -5,6 +5,7 @@
 // nobody can tell. Of a slot nothing may come, as long as the other one is whole.
 
 import { basename, dirname } from 'node:path'
+import type { Totals } from '../../replay/account.ts'
 import { decodeBlockHeader, decodeBlockPlaces } from '../../replay/block.ts'
 import { parseBlockFileName } from '../../replay/block-file.ts'
 import { decodeSlot, SLOT_FILES, type Slot } from '../../replay/cursor.ts'
@@ -165,10 +166,17 @@ function expect(world: World, remote: Remote, folder: string, before: Found): nu
   return lost
 }
 
-/** As the cursors of all source brokers say it. */
-function journalLosses(disk: FakeDisk, { label }: Remote): number {
+function journalLosses(disk: FakeDisk, remote: Remote): number {
+  return inSlots(disk, remote, ({ lost }) => lost.journal ?? 0)
+}
+
+/** Of a remote, as its cursors of all source brokers say it. */
+export function inSlots(disk: FakeDisk, { label }: Remote, count: (totals: Totals) => number): number {
   const folders = new Set(disk.find(/^cursor-/).map(dirname))
-  let lost = 0
-  for (const folder of folders) if (basename(folder) === label) lost += slotOf(disk, folder)?.totals.lost.journal ?? 0
-  return lost
+  let sum = 0
+  for (const folder of folders) {
+    const slot = basename(folder) === label ? slotOf(disk, folder) : undefined
+    if (slot !== undefined) sum += count(slot.totals)
+  }
+  return sum
 }

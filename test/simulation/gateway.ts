@@ -45,7 +45,6 @@ export interface GatewayOptions {
 export interface AtStart {
   acked: number
   skipped: number
-  reordered: number
 }
 
 export type DiskFault =
@@ -107,7 +106,7 @@ export class GatewayProcess implements Host {
     this.#source = source
     this.#options = options
     this.disk = disk
-    for (const label of remotes.keys()) this.#atStart.set(label, { acked: 0, skipped: 0, reordered: 0 })
+    for (const label of remotes.keys()) this.#atStart.set(label, { acked: 0, skipped: 0 })
     disk.fault = (operation, path) => this.#diskOperation(operation, path)
     disk.step = (operation, path) => this.#diskStep(operation, path)
     this.environment = {
@@ -345,7 +344,6 @@ export class GatewayProcess implements Host {
       const atStart = this.atStart(remote.label)
       atStart.skipped += skipped
       atStart.acked += account.acked - skipped
-      atStart.reordered += account.totals.reordered
     }
     const { acked, forwarded } = broker
     broker.forwarded = (send, connection) => {

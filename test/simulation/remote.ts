@@ -21,6 +21,8 @@ export class Remote implements Counts {
   skipped = 0
   begun = 0
   reordered = 0
+  /** Of that: what the slots had when the process began. */
+  reorderedBefore = 0
   /** What the last process counted as lost, cause journal, and how many of such a later start found again. */
   lostFromJournal = 0
   foundAgain = 0

@@ -11,6 +11,7 @@ import { perform } from './acts.ts'
 import type { ModelBroker } from './broker.ts'
 import { ModelClient } from './client.ts'
 import { ModelCluster } from './cluster.ts'
+import { inSlots } from './damage.ts'
 import { GatewayProcess, listenerFor } from './gateway.ts'
 import { History } from './history.ts'
 import { isIllegal, Ledger, type Message } from './ledger.ts'
@@ -167,6 +168,7 @@ export class World {
     )
     gateway.dies = () => this.gatewayDies(false, 500)
     this.gateway = gateway
+    for (const remote of this.remotes) remote.reorderedBefore = inSlots(this.disk, remote, ({ reordered }) => reordered)
     this.logs.push(gateway.log)
     this.#comesBackAt = undefined
     this.#isServing = false
@@ -312,10 +314,9 @@ export class World {
   noteReordered(): void {
     // The slot may be older than what the process counted: each adds what it saw itself.
     for (const remote of this.remotes) {
-      const atStart = this.gateway.atStart(remote.label)
-      remote.reordered -= atStart.reordered
+      remote.reordered -= remote.reorderedBefore
       for (const { totals } of this.gateway.accountsOf(remote.label)) remote.reordered += totals.reordered
-      atStart.reordered = 0
+      remote.reorderedBefore = 0
       remote.lostFromJournal = this.#lostFromJournal(remote)
     }
   }
