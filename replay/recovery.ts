@@ -69,6 +69,8 @@ export class Recovery {
   #high = -1
   /** Places whose topic or epoch nobody can tell: what named it is damaged. */
   readonly #nameless: Place[] = []
+  /** Of the queue that is put back: behind the highest offset so far, by epoch. */
+  readonly #ends = new Map<number, number>()
   #waiting = 0
   #oldestAckedAt: number | undefined
 
@@ -268,6 +270,7 @@ export class Recovery {
         blocks.sort((a, b) => orderOf(a.header, b.header))
         leftovers.sort((a, b) => inOrder(a.place, b.place))
         let next = 0
+        this.#ends.clear()
         for (const block of blocks) {
           // A page may have gone to disk before one that stands before it.
           for (; next < leftovers.length && isBefore(leftovers[next]!.place, block.header); next++)
@@ -310,7 +313,8 @@ export class Recovery {
         read.places,
         read.shapes.map(shape => shape !== undefined),
       )
-    const late = read === undefined ? [] : lateIn(read.places, place => backlog.isLate(epoch, place.queueOffset))
+    const late = (read?.places ?? []).map(place => this.#comesBehind(backlog, place))
+    this.#hasUpTo(epoch, header.maxOffset)
     backlog.restore(page)
     this.#feeds.forEach((feed, index) => {
       const list = done[index]
@@ -325,7 +329,7 @@ export class Recovery {
         if (list[at]) return reader.restoreDone(page, at, place)
         feed.account.accepted(read!.shapes[at] !== undefined)
         counted(feed, place.sequence)
-        if (this.#isLate(feed, topic, queueId, place) || late[at]) reader.expectLate(epoch, place.queueOffset)
+        if (this.#isLate(feed, topic, queueId, place, late[at])) reader.expectLate(epoch, place.queueOffset)
       })
     })
   }
@@ -334,13 +338,14 @@ export class Recovery {
     const { topic, queueId } = backlog
     this.#waits(1, place.ackedAt)
     if (body !== undefined) backlog.memory.keepAnyway(body)
+    const behind = this.#comesBehind(backlog, place)
     // Who has done it passes over it, as over one that is skipped for it.
     for (const feed of this.#feeds) {
       if (feed.isDone(topic, queueId, place)) place.skipMask |= feed.remote.bit
       else {
         feed.account.accepted(body !== undefined)
         counted(feed, place.sequence)
-        if (this.#isLate(feed, topic, queueId, place))
+        if (this.#isLate(feed, topic, queueId, place, behind))
           feed.lane(backlog).queue.expectLate(place.epoch, place.queueOffset)
       }
     }
@@ -352,11 +357,25 @@ export class Recovery {
     this.#oldestAckedAt = Math.min(this.#oldestAckedAt ?? ackedAt, ackedAt)
   }
 
-  #isLate(feed: Feed, topic: string, queueId: number, place: Place): boolean {
-    const mark = feed.mark(topic, queueId, place.epoch)
-    if (mark === undefined || (place.queueOffset >= mark.mark && !isAmong(mark.done, place.queueOffset))) return false
-    // Acked after the cursor was written: it does not count it.
-    if (feed.isBehindSlot(place.sequence)) feed.account.totals.reordered++
+  #hasUpTo(epoch: number, queueOffset: number): void {
+    this.#ends.set(epoch, Math.max(queueOffset + 1, this.#ends.get(epoch) ?? 0))
+  }
+
+  /** What a place comes behind, as it is put back: higher ones of its epoch, or of another one of its era. */
+  #comesBehind(backlog: Backlog, { epoch, queueOffset }: Place): Behind {
+    const behind = queueOffset < (this.#ends.get(epoch) ?? 0) ? 'its own' : undefined
+    this.#hasUpTo(epoch, queueOffset)
+    return behind ?? (backlog.isLate(epoch, queueOffset) ? 'others' : undefined)
+  }
+
+  /** Whether it comes behind higher ones: those that are done, or that wait before it. */
+  #isLate(feed: Feed, topic: string, queueId: number, place: Place, behind: Behind): boolean {
+    const { epoch, queueOffset, sequence } = place
+    const mark = feed.mark(topic, queueId, epoch)
+    const isPassed = mark !== undefined && (queueOffset < mark.mark || isAmong(mark.done, queueOffset))
+    if (!isPassed && behind === undefined) return false
+    // Acked after the cursor was written: it does not count it. What stands before it in another epoch, its source has lost.
+    if ((isPassed || behind === 'its own') && feed.isBehindSlot(sequence)) feed.account.totals.reordered++
     return true
   }
 
@@ -370,15 +389,7 @@ export class Recovery {
   }
 }
 
-/** Which places of a page come behind higher ones: of the page, or of what was there before it. */
-function lateIn(places: readonly Place[], isLate: (place: Place) => boolean): boolean[] {
-  let end = 0
-  return places.map(place => {
-    const late = place.queueOffset < end || isLate(place)
-    end = Math.max(end, place.queueOffset + 1)
-    return late
-  })
-}
+type Behind = 'its own' | 'others' | undefined
 
 type Stretch = Pick<ScannedBlock['header'], 'epoch' | 'minOffset' | 'maxOffset' | 'minSequence'>
 
@@ -395,6 +406,8 @@ function orderOf(a: Stretch, b: Stretch): number {
 }
 
 function isBefore({ epoch, queueOffset, sequence }: Place, header: Stretch): boolean {
+  // Acked after what stands in the block was released: it went behind that.
+  if (epoch === header.epoch && header.minOffset < queueOffset && queueOffset < header.maxOffset) return false
   return orderOf({ epoch, minOffset: queueOffset, maxOffset: queueOffset, minSequence: sequence }, header) < 0
 }
 

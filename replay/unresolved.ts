@@ -205,7 +205,7 @@ export class Unresolved {
 
   /** `sure`: what is not there now will not be there later. */
   async #findOut(topic: string, suspects: readonly Suspect[], sure: boolean): Promise<void> {
-    const searches = suspects.map(suspect => new Search(suspect))
+    const searches = suspects.map(suspect => new Search(suspect, this.#later(suspect.send)))
     const queueIds = new Set<number>()
     for (const { send } of suspects) if (send.queueId >= 0) queueIds.add(send.queueId)
     if (suspects.some(({ send }) => send.queueId < 0)) for (const id of await this.#queues(topic)) queueIds.add(id)
@@ -276,6 +276,11 @@ export class Unresolved {
     return Array.from({ length: Math.max(queues.readQueues, queues.writeQueues) }, (_, queueId) => queueId)
   }
 
+  /** Epochs that came after the one that a send was forwarded in: what stands at a place now may be of those. */
+  #later({ forwardedIn }: Send): SourceEpoch[] {
+    return forwardedIn === undefined ? [] : this.#context.epochs().since(forwardedIn)
+  }
+
   /** Shows the searches what the queue has from the lowest offset on at which one of them may stand. */
   async #read(topic: string, queueId: number, here: readonly Search[]): Promise<void> {
     const { clock, source, address, turns, sendGiveUpTimeout } = this.#context
@@ -329,11 +334,13 @@ class Search {
   /** In whose order it is, where its connection was not sure of its epoch. */
   its: SourceEpoch | undefined
   readonly #members: Member[]
+  readonly #later: readonly SourceEpoch[]
   readonly #candidates = new Map<string, Candidate>()
 
-  constructor(suspect: Suspect) {
+  constructor(suspect: Suspect, later: readonly SourceEpoch[]) {
     const { send } = suspect
     this.suspect = suspect
+    this.#later = later
     const payload = Buffer.concat(payloadOf(send))
     this.#members = send.batch
       ? decodeBatch(payload).map(({ body, properties }) => ({
@@ -399,7 +406,8 @@ class Search {
   get #epochs(): SourceEpoch[] {
     const { connection, forwardedIn } = this.suspect.send
     const own = forwardedIn === connection?.disproved ? connection?.epoch : forwardedIn
-    return [own, this.its, own?.era.doubtful, this.its?.era.doubtful].filter(epoch => epoch !== undefined)
+    const known = [own, this.its, own?.era.doubtful, this.its?.era.doubtful, ...this.#later]
+    return known.filter(epoch => epoch !== undefined)
   }
 }
 
