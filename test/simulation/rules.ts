@@ -300,7 +300,7 @@ export const rules = {
     module: 'replay/recovery.js',
     without: [
       ['const isLate = header.late || backlog.isLate(epoch, header.minOffset)', 'const isLate = false'],
-      ['this.#isLate(feed, topic, queueId, place) || late[at]', 'false'],
+      ['this.#isLate(feed, topic, queueId, place, late[at])', 'false'],
     ],
   },
   'acks of different turns': {

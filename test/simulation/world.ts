@@ -24,9 +24,9 @@ export const START = 1_750_000_000_000
 const PORT = 10_911
 /**
  * Bytes that the head of a lane may have in memory though there is no room: a page from the disk (256 KiB of bodies, 480 bytes for each of its 512
- * messages), or less, one answer of a broker and what came in one chunk with it.
+ * messages), and for what is not in it one answer of a broker and what came in one chunk with it.
  */
-const READ_BACK_MOST = 256 * 1024 + 512 * 480
+const READ_BACK_MOST = 2 * 256 * 1024 + 512 * 480
 
 export class World {
   readonly clock = new FakeClock(START)

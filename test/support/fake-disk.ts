@@ -198,15 +198,18 @@ export class FakeDisk implements FileSystem {
     file.reserved = Math.min(reserved, Math.max(0, this.capacity - this.used))
     this.files.set(path, file)
     this.open++
+    let isOpen = true
     return {
       append: async bytes => {
         if (this.step) await this.step('append', path)
         this.#append(path, file, bytes, this.fault('append', path))
       },
       sync: () => this.#sync(path, file),
+      // Once more is nothing, as it is to Node.
       close: async () => {
         file.reserved = 0
-        this.open--
+        if (isOpen) this.open--
+        isOpen = false
       },
     }
   }
