@@ -50,9 +50,10 @@ export class Account {
 
   /** Not to be copied, by the number of its reason in the journal. */
   passedOver(skipReason: number): void {
-    const reason = SKIP_REASONS[skipReason]!
+    // Without a reason this remote had done it, and its cursor was lost since.
+    const reason = SKIP_REASONS[skipReason] || 'before'
     if (reason === 'full') this.lostUnseen('full', 1)
-    else this.skipped(reason as SkipReason, 1)
+    else this.skipped(reason as SkipReason | 'before', 1)
   }
 
   /** Skipped at the ack; `before`: acked before this remote was known, or while it was left out. */

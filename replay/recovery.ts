@@ -319,7 +319,7 @@ export class Recovery {
     this.#feeds.forEach((feed, index) => {
       const list = done[index]
       const reader = feed.lane(backlog).queue
-      if (list === undefined ? whole[index] === 'none' : !list.includes(false)) return reader.restorePassed(page)
+      if (list === undefined && whole[index] === 'none') return reader.restorePassed(page)
       if (list === undefined) {
         feed.account.restored(withBody, count - withBody)
         for (let at = 0; at < count; at++) counted(feed, minSequence)

@@ -215,3 +215,31 @@ test('so it is with files of bodies of which all becomes done at once', async t 
   await scene.allDone()
   t.deepEqual(scene.arrived(), [...texts(0, 800), 'last'])
 })
+
+test('what a block names as done for a remote that has lost its cursor is passed by its mark, and counted as before', async t => {
+  const scene = await Scene.open({ remotes: ['west', 'east'], spillAfter: 60_000 })
+  const east = scene.remoteOf('east').broker
+  east.onSend = send => send.request.answer({ code: ResponseCode.SYSTEM_BUSY })
+  scene.send(texts(0, 5))
+  await scene.until('the other has all', () => scene.feedOf('west').account.totals.replicated === 5)
+  await scene.environment.pass(3_000)
+  // The next process knows them as done for one, and writes that into their block.
+  scene.options.spillAfter = 200
+  await scene.crash()
+  scene.send(['m5'])
+  await scene.environment.pass(3_000)
+  t.true(scene.broker.spill.counts.bytes > 0)
+  for (const slot of [0, 1]) scene.environment.fileSystem.files.delete(`${slotFolder('west')}/cursor-${slot}`)
+  await scene.crash()
+  const { account, lanes } = scene.feedOf('west')
+  t.deepEqual(account.totals.skipped, { before: 5 })
+  east.onSend = send => send.answerStored(send.store())
+  await scene.allDone()
+  const [lane] = [...lanes].filter(({ queueId }) => queueId === 0)
+  t.deepEqual(
+    lane!.queue.marks(0).map(({ mark }) => mark),
+    [6],
+  )
+  t.deepEqual(scene.remoteOf('west').broker.texts(TOPIC, 0), texts(0, 6))
+  t.deepEqual(east.texts(TOPIC, 0), texts(0, 6))
+})
