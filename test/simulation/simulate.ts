@@ -108,6 +108,8 @@ async function startAgain(world: World): Promise<void> {
   await world.pass(5_000)
   // What went with a queue that others write to may be seen to be gone at this settling only.
   const gone = world.remotes.reduce((count, { goneWithQueues }) => count + goneWithQueues.size, 0)
+  // Then what the source has lost, too, takes its proof.
+  if (gone > 0) await world.until(world.now + STUCK, () => world.gateway.waiting === 0)
   const sent = records() - before
   if (sent < 0 || sent > gone) world.problem(`a new start sends ${sent} messages again`)
   if (world.gateway.waiting !== 0) world.problem(`after a new start ${world.gateway.waiting} messages wait`)
