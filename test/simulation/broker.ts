@@ -296,6 +296,9 @@ export class ModelBroker implements Host {
     const common = { topic, queueId, sysFlag, bornTimestamp }
     if (queues === undefined || queueId < 0 || queueId >= queues.length) return
     if (members.some(({ body }) => this.options.isIllegal(body)) || findProperty(properties, 'DELAY')) return
+    // Without a key it is known by its payload all the same.
+    const isKeyless = members.some(member => findProperty(member.properties, 'UNIQ_KEY') === undefined)
+    if (this.options.tearsAll && isKeyless) return
     const now = Math.floor(this.#network.clock.now())
     const torn = this.#chance.integer(0, members.length - 1)
     const at = (member: BatchMember) => this.#stored(member.properties, batch ? properties : undefined)
