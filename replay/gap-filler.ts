@@ -96,6 +96,10 @@ export class GapFiller {
     return round
   }
 
+  #isGap(index: number): boolean {
+    return !this.#queue.isDone(index) && this.#queue.body(index) === undefined
+  }
+
   /** Offsets to read from. While memory is full, only what the head itself needs. */
   #starts(): number[] {
     const queue = this.#queue
@@ -103,7 +107,7 @@ export class GapFiller {
     const starts: number[] = []
     let from = 0
     for (let index = 0; index < window && starts.length < PULLS; index++) {
-      if (queue.isDone(index) || queue.body(index) !== undefined) continue
+      if (!this.#isGap(index)) continue
       const offset = queue.queueOffset(index)
       if (starts.length > 0 && offset >= from && offset < from + PULL_MESSAGES_MAX) continue
       from = offset
@@ -170,7 +174,7 @@ export class GapFiller {
     const queue = this.#queue
     const places: Place[] = []
     for (let index = 0; index < Math.min(queue.span, WINDOW) && places.length < INQUIRIES; index++)
-      if (!queue.isDone(index) && queue.body(index) === undefined) places.push(queue.place(index))
+      if (this.#isGap(index)) places.push(queue.place(index))
     const verdicts = await this.#source.turns.take(() => this.#inquiry.about(address, places))
     const bySequence = new Map<number, Verdict>()
     for (const [index, { sequence }] of places.entries()) bySequence.set(sequence, verdicts[index]!)
@@ -178,7 +182,7 @@ export class GapFiller {
     let filled = 0
     // What was done meanwhile has moved the others.
     for (let index = 0; index < Math.min(queue.span, WINDOW); index++) {
-      if (queue.isDone(index) || queue.body(index) !== undefined) continue
+      if (!this.#isGap(index)) continue
       const place = queue.place(index)
       const verdict = bySequence.get(place.sequence)
       if (verdict === undefined || verdict === 'wait') continue
@@ -204,7 +208,7 @@ export class GapFiller {
     const queue = this.#queue
     const folds = new Set<Fold>()
     for (let index = 0; index < Math.min(queue.span, TAKEN); index++) {
-      if (queue.isDone(index) || queue.body(index) !== undefined || !found.has(queue.queueOffset(index))) continue
+      if (!this.#isGap(index) || !found.has(queue.queueOffset(index))) continue
       const place = queue.place(index)
       const fold = isAgain(place) ? ends.foldOf(place) : undefined
       if (fold !== undefined) folds.add(fold)
@@ -222,7 +226,7 @@ export class GapFiller {
     const lost: [index: number, cause: LostCause][] = []
     let filled = 0
     for (let index = 0; index < Math.min(queue.span, TAKEN); index++) {
-      if (queue.isDone(index) || queue.body(index) !== undefined) continue
+      if (!this.#isGap(index)) continue
       const offset = queue.queueOffset(index)
       const stored = found.get(offset)
       if (stored === undefined) {

@@ -25,21 +25,40 @@ const PROOF_TIME = 5_000
 
 export type Verdict = StoredMessage | LostCause | 'wait'
 
-interface Suspicion {
-  what: 'none there' | 'beyond the end'
+/** What was asked for, and does not stand there. */
+export interface Missed {
+  /** Time of the first look, and the log's end then. */
   since: number
-  /** The log's end at the first look. */
   end: number
-  /** Whether all up to there could be read at the look before this one: before its queue was asked. */
+  /** Whether all up to there could be read at the look before the next one: before its queue was asked. */
   wasReadable: boolean
+}
+
+/** None stands there at one look more: what is known of it from now on, and whether the source is proven to have lost it. */
+export function missedAgain(
+  before: Missed | undefined,
+  { end, readable }: Pick<LogState, 'end' | 'readable'>,
+  now: number,
+): { missed: Missed; isLost: boolean } {
+  // It may have lost more since, and never come to that end again.
+  const first = before !== undefined && end >= before.end ? before : { since: now, end, wasReadable: false }
+  const isLost = now - first.since >= PROOF_TIME && first.wasReadable
+  return { missed: { ...first, wasReadable: readable >= first.end }, isLost }
+}
+
+/** By sequence. */
+interface Suspicions {
+  missed: Map<number, Missed>
+  /** Since when the log ends at or below it. */
+  beyondSince: Map<number, number>
 }
 
 export class Inquiry {
   readonly #clock: Clock
   readonly #cluster: Cluster
   readonly #topic: string
-  /** By sequence; of the places that were asked for last. */
-  #suspicions = new Map<number, Suspicion>()
+  /** Of the places that were asked for last. */
+  #suspicions: Suspicions = { missed: new Map(), beyondSince: new Map() }
 
   constructor(clock: Clock, cluster: Cluster, topic: string) {
     this.#clock = clock
@@ -57,37 +76,32 @@ export class Inquiry {
       if (!(error instanceof RefusedError)) throw error
       refusal = error
     }
-    const suspicions = new Map<number, Suspicion>()
+    const suspicions: Suspicions = { missed: new Map(), beyondSince: new Map() }
     const verdicts = await Promise.all(places.map(place => this.#about(address, place, log, suspicions)))
     this.#suspicions = suspicions
     if (refusal !== undefined && verdicts.every(verdict => verdict === 'wait')) throw refusal
     return verdicts
   }
 
-  async #about(
-    address: string,
-    place: Place,
-    log: LogState | undefined,
-    suspicions: Map<number, Suspicion>,
-  ): Promise<Verdict> {
-    const { commitLogOffset } = place
-    const suspect = (what: Suspicion['what'], state: LogState): Verdict => {
-      const known = this.#suspicions.get(place.sequence)
-      // It may have lost more since, and never come to that end again.
-      const isSame = known?.what === what && (what === 'beyond the end' || state.end >= known.end)
-      const suspicion = isSame ? known : { what, since: this.#clock.now(), end: state.end, wasReadable: false }
-      const { since, end, wasReadable } = suspicion
-      suspicions.set(place.sequence, { ...suspicion, wasReadable: state.readable >= end })
-      if (this.#clock.now() - since < PROOF_TIME) return 'wait'
-      return what === 'beyond the end' || wasReadable ? 'source' : 'wait'
+  async #about(address: string, place: Place, log: LogState | undefined, suspicions: Suspicions): Promise<Verdict> {
+    const { commitLogOffset, sequence } = place
+    const noneThere = (state: LogState): Verdict => {
+      const { missed, isLost } = missedAgain(this.#suspicions.missed.get(sequence), state, this.#clock.now())
+      suspicions.missed.set(sequence, missed)
+      return isLost ? 'source' : 'wait'
     }
-    if (commitLogOffset < 0) return log === undefined ? 'wait' : suspect('none there', log)
+    if (commitLogOffset < 0) return log === undefined ? 'wait' : noneThere(log)
     if (log !== undefined && commitLogOffset < log.start) return 'expired'
-    if (log !== undefined && commitLogOffset >= log.end) return suspect('beyond the end', log)
+    if (log !== undefined && commitLogOffset >= log.end) {
+      const now = this.#clock.now()
+      const since = this.#suspicions.beyondSince.get(sequence) ?? now
+      suspicions.beyondSince.set(sequence, since)
+      return now - since < PROOF_TIME ? 'wait' : 'source'
+    }
     const record = await view(this.#cluster, address, commitLogOffset)
     const message = record && unpacked(record).find(stored => isTheAcked(place, stored))
     if (message !== undefined && message.topic === this.#topic) return message
     if (log === undefined) return 'wait'
-    return record === undefined ? suspect('none there', log) : 'source'
+    return record === undefined ? noneThere(log) : 'source'
   }
 }

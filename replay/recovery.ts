@@ -319,8 +319,8 @@ export class Recovery {
     this.#feeds.forEach((feed, index) => {
       const list = done[index]
       const reader = feed.lane(backlog).queue
-      if (list === undefined && whole[index] === 'none') return reader.restorePassed(page)
       if (list === undefined) {
+        if (whole[index] === 'none') return reader.restorePassed(page)
         feed.account.restored(withBody, count - withBody)
         for (let at = 0; at < count; at++) counted(feed, minSequence)
         return

@@ -9,6 +9,7 @@ import type { Cluster } from './cluster.ts'
 import type { RemoteQueue } from './cursor.ts'
 import type { Environment } from './environment.ts'
 import type { Fold, Foldable } from './folded-places.ts'
+import { type Missed, missedAgain } from './inquiry.ts'
 import { type EncodedKnownEnds, KnownEnds } from './known-ends.ts'
 import { inOrder, type Place, PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
@@ -17,9 +18,6 @@ import type { RemoteBroker, Settled } from './remote-broker.ts'
 import { type Arrived, arrived, newestThatStands, type Origin, placeKey, proofOf, traceKey } from './settle.ts'
 import { StoppedError } from './stopped-error.ts'
 import { WaitError } from './wait-error.ts'
-
-/** Milliseconds between two looks at a source that has none where one was acked. */
-const PROOF_TIME = 5_000
 
 /** Offsets of torn messages that are said. */
 const TORN_SAID = 10
@@ -67,8 +65,8 @@ export class RemoteTail {
   /** Unclear since a tail was lost, and not among the places yet: their source has to prove them first. */
   #toProve: Fold[] = []
   readonly #proofs = new Map<Fold, 'fits' | LostCause>()
-  /** Where none stood at the first look: when that was, and the end of the source's log. */
-  readonly #missedAt = new Map<Fold, { at: number; end: number; wasReadable: boolean }>()
+  /** Where none stood so far. */
+  readonly #missed = new Map<Fold, Missed>()
   /** The highest remote offset of what the lane has passed or stored since that reading: what is found below it is out of order. */
   #highest = -1
   /** Indexes in the backlog of what was found behind what was not: out of order, if that is sent. */
@@ -221,20 +219,16 @@ export class RemoteTail {
     )
     this.#toProve = []
     this.#proofs.clear()
-    this.#missedAt.clear()
+    this.#missed.clear()
   }
 
   /** It has none at two looks, with all readable that was stored at the first: then it has lost it. Throws WaitError until then. */
   async #noneStandsThere(fold: Fold): Promise<LostCause> {
     const { environment, source, sourceAddress } = this.#context
-    const { end, readable } = await logEnd(source, sourceAddress())
-    const now = environment.clock.now()
-    let first = this.#missedAt.get(fold)
-    // It has lost more since.
-    if (first === undefined || end < first.end) first = { at: now, end, wasReadable: false }
-    this.#missedAt.set(fold, { ...first, wasReadable: readable >= first.end })
-    // It was so before the proof was asked for.
-    if (now - first.at >= PROOF_TIME && first.wasReadable) return 'source'
+    const log = await logEnd(source, sourceAddress())
+    const { missed, isLost } = missedAgain(this.#missed.get(fold), log, environment.clock.now())
+    this.#missed.set(fold, missed)
+    if (isLost) return 'source'
     throw new WaitError(
       `the source does not let the lane read what was acked in ${this.#topic} queue ${this.#queueId}`,
       `offset ${fold.proof.queueOffset}: none stands there`,

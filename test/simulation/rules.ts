@@ -283,7 +283,7 @@ export const rules = {
   'lost on both sides': {
     rule: '12: what the remote lost, and the source has lost, too, is lost where none stands there for 5 s',
     module: 'replay/remote-tail.js',
-    without: [['if (now - first.at >= PROOF_TIME && first.wasReadable)', 'if (false)']],
+    without: [['if (isLost)', 'if (false)']],
   },
   'a place goes when its block is synced': {
     rule: 'a place leaves the journal only when its block is synced',
