@@ -10,6 +10,7 @@
 import { crc32 } from 'node:zlib'
 import type { Totals } from './account.ts'
 import type { FileSystem } from './file-system.ts'
+import type { EncodedFormerQueue } from './former-queues.ts'
 import type { EncodedKnownEnds } from './known-ends.ts'
 import { type ReadableFiles, readWhole } from './readable-files.ts'
 
@@ -37,6 +38,8 @@ export interface QueueState {
   remote: RemoteQueue | undefined
   /** Undefined where there are none. */
   ends: EncodedKnownEnds | undefined
+  /** Queues that the lane has left. */
+  formers?: EncodedFormerQueue[] | undefined
   /** Of a lane without a remote queue, since a cursor was lost: messages of it may be there that came from this time on. */
   sentSince?: number | undefined
 }

@@ -122,7 +122,9 @@ export class Feed {
     for (const state of slot.queues) {
       state.remote = undefined
       state.sentSince = undefined
-      if (state.ends !== undefined) state.ends = { ends: [], earlier: 0, again: state.ends.again }
+      const again = [...(state.formers ?? []).flatMap(({ ends }) => ends.again), ...(state.ends?.again ?? [])]
+      state.ends = again.length === 0 ? undefined : { ends: [], earlier: 0, again }
+      state.formers = undefined
     }
   }
 
@@ -216,11 +218,9 @@ export class Feed {
     if (state !== undefined) reader.restoreMarks(state.marks)
     const lane = new Lane(this.#context, reader, state?.remote)
     lane.sentSince = state?.sentSince
-    if (state?.ends !== undefined) {
-      const again = lane.restoreEnds(state.ends)
-      this.#waitingAgain += again
-      this.account.restored(0, again)
-    }
+    const again = lane.restoreEnds(state?.ends, state?.formers)
+    this.#waitingAgain += again
+    this.account.restored(0, again)
     this.#lanes.set(backlog, lane)
     return lane
   }
@@ -242,7 +242,7 @@ export class Feed {
   /** Whether what was sent is still to be looked after at some broker of the remote. */
   get isUnsettled(): boolean {
     for (const broker of this.#remoteBrokers.values()) if (broker.isUnsettled) return true
-    for (const { tail } of this.#lanes.values()) if (tail.mustLook) return true
+    for (const { tail, formers } of this.#lanes.values()) if (tail.mustLook || formers.isDue) return true
     return false
   }
 
@@ -285,16 +285,18 @@ export class Feed {
     oldestEra: number,
   ): (both: boolean) => Promise<void> {
     const queues: QueueState[] = [...this.#lanes.values()].map(lane => {
-      const { topic, queueId, queue, remoteQueue, tail, sentSince } = lane
+      const { topic, queueId, queue, remoteQueue, tail, formers, sentSince } = lane
       const lastAnswerAt = remoteQueue && this.#remoteBrokers.get(remoteQueue.broker)?.lastAnswerAt
       // What is not looked after since the last settling may be gone.
       if (lastAnswerAt !== undefined && !tail.mustLook) tail.ends.forgetBefore(lastAnswerAt - this.#context.retention)
+      formers.forget(this.#context.retention)
       return {
         topic,
         queueId,
         marks: queue.marks(oldestEra),
         remote: remoteQueue && { ...remoteQueue },
         ends: tail.encode(ENDS_BYTES_MAX),
+        formers: formers.encode(ENDS_BYTES_MAX),
         sentSince,
       }
     })
@@ -328,7 +330,8 @@ export class Feed {
   /** Lowest era of which known ends have places: cursors have to name it. */
   get oldestKnownEra(): number {
     let oldest = Number.POSITIVE_INFINITY
-    for (const { tail } of this.#lanes.values()) oldest = Math.min(oldest, tail.ends.oldestEra)
+    for (const { tail, formers } of this.#lanes.values())
+      oldest = Math.min(oldest, tail.ends.oldestEra, formers.oldestEra)
     return oldest
   }
 
@@ -357,7 +360,10 @@ export class Feed {
       },
       address: () => this.remote.masterOf(name),
       settledAnew: () => {
-        for (const lane of this.#lanes.values()) if (lane.remoteQueue?.broker === name) lane.lookAfterTail()
+        for (const lane of this.#lanes.values()) {
+          if (lane.remoteQueue?.broker === name) lane.lookAfterTail()
+          lane.formers.look()
+        }
       },
     })
     this.#remoteBrokers.set(name, broker)

@@ -95,6 +95,12 @@ export class Fold {
     return left
   }
 
+  /** The same with these flags, too. */
+  flagged(placeFlags: number): Fold {
+    const [epoch, flags, ...rest] = this.encode()
+    return Fold.decode([epoch, flags | placeFlags, ...rest])
+  }
+
   encode(): EncodedFold {
     const runs = this.#runs.map(run => run.toString(36)).join(' ')
     return [this.epoch, this.placeFlags, this.first, runs, this.#proofOffset, this.#proofBorn, this.#proofHash]

@@ -163,14 +163,36 @@ export class KnownEnds {
       this.#earlier = 0
     }
     // Before what is unclear since an earlier loss: that was still to be sent.
-    this.#again.unshift(...places.folds.map(fold => ({ fold, done: new Set<number>() })))
+    this.againFirst(places.folds)
     return { places, first: gone[0]?.done.count ?? 0, unknown }
   }
 
-  /** The lane goes to another queue: what is known of the old one's end says nothing there. */
-  forgetAll(): void {
-    this.#earlier = 0
+  /** The lane goes to another queue: gives away what is known of the old one. What is unclear again stays, to be sent there. */
+  leave(): KnownEnds {
+    const former = new KnownEnds()
+    former.#kept = this.#kept
+    former.#earlier = this.#earlier
     this.#kept = []
+    this.#earlier = 0
+    return former
+  }
+
+  /** Whether anything of ours became done here. */
+  get hasDone(): boolean {
+    return this.#earlier > 0 || this.#kept.some(({ done, unknown }) => done.count + unknown > 0)
+  }
+
+  /** Gives away what is unclear again: it is looked for, and sent, elsewhere. */
+  takeAgain(): readonly Fold[] {
+    const { folds } = this.again
+    this.#again = []
+    this.#lastAgain = undefined
+    return folds
+  }
+
+  /** What was lost in another queue is unclear again here, before all else. */
+  againFirst(folds: readonly Fold[]): void {
+    this.#again.unshift(...folds.map(fold => ({ fold, done: new Set<number>() })))
   }
 
   /** Drops what is older than this. The newest stays. */
@@ -223,7 +245,7 @@ export class KnownEnds {
     if ((place.placeFlags & PlaceFlag.AGAIN) === 0) return kept.done.add(place)
     // Of such a place no more is known than of its fold.
     const { fold } = this.#isDoneAgain(place) ?? {}
-    kept.done.add({ ...place, placeFlags: place.placeFlags & ~PlaceFlag.AGAIN }, fold?.proof)
+    kept.done.add({ ...place, placeFlags: place.placeFlags & ~(PlaceFlag.AGAIN | PlaceFlag.BEHIND) }, fold?.proof)
   }
 
   #againOf({ epoch, queueOffset }: Foldable): Again | undefined {

@@ -16,7 +16,8 @@ import { type Cluster, RefusedError } from './cluster.ts'
 import type { RemoteQueue } from './cursor.ts'
 import type { DeadLetters } from './dead-letters.ts'
 import type { Environment } from './environment.ts'
-import type { Foldable } from './folded-places.ts'
+import type { Fold, Foldable } from './folded-places.ts'
+import { type EncodedFormerQueue, FormerQueues } from './former-queues.ts'
 import { GapFiller } from './gap-filler.ts'
 import type { EncodedKnownEnds } from './known-ends.ts'
 import { LinkError } from './link.ts'
@@ -66,6 +67,7 @@ export class Lane {
   readonly queueId: number
   readonly queue: Reader
   readonly tail: RemoteTail
+  readonly formers: FormerQueues
   readonly #context: LaneContext
   readonly #stamper: Stamper
   readonly #gaps: GapFiller
@@ -105,7 +107,9 @@ export class Lane {
     this.#stamper = { ...context.stamper, queueId }
     this.#backoff = new Backoff(RETRY_MOST, context.environment.random)
     this.#sleep = new Sleep(context.environment.clock)
-    this.tail = new RemoteTail(context, topic, queueId, this.queue, {
+    const source = { topic, queueId }
+    this.formers = new FormerQueues(context, source, folds => this.#sendAgain(folds))
+    this.tail = new RemoteTail(context, source, this.queue, {
       isStopped: () => this.#stopped,
       lost: (place, cause) => this.#lost(place, cause, false),
     })
@@ -138,9 +142,9 @@ export class Lane {
     return this.#trouble?.message ?? ''
   }
 
-  /** What was known of the remote queue before this start; returns how many places are unclear since it lost its tail. */
-  restoreEnds(encoded: EncodedKnownEnds): number {
-    return this.tail.restore(encoded)
+  /** What was known of its remote queues before this start; returns how many places are unclear since a tail was lost. */
+  restoreEnds(encoded: EncodedKnownEnds | undefined, formers: readonly EncodedFormerQueue[] = []): number {
+    return (encoded === undefined ? 0 : this.tail.restore(encoded)) + this.formers.restore(formers)
   }
 
   /** The remote broker was settled anew: what is known to be there may be gone. */
@@ -154,6 +158,7 @@ export class Lane {
     const mayWait = this.queue.count > 0 || this.tail.hasToProve
     this.tail.isUnclear = mayHaveBeenSent && mayWait && this.#remoteQueue !== undefined
     this.tail.lookAgain()
+    this.formers.start()
     this.#running = this.#run()
   }
 
@@ -162,12 +167,12 @@ export class Lane {
     this.#stopped = true
     this.#wake()
     this.#sleep.wake()
-    await this.#running
+    await Promise.all([this.#running, this.formers.stop()])
   }
 
   async #run(): Promise<void> {
     while (!this.#stopped) {
-      if (this.queue.count === 0 && !this.tail.mustLook) {
+      if (this.queue.count === 0 && !this.tail.mustLook && !this.tail.hasToProve) {
         await new Promise<void>(resolve => {
           this.#wake = resolve
         })
@@ -227,13 +232,21 @@ export class Lane {
   }
 
   /** The next step chooses a queue anew. */
-  #leave({ broker, queueId: remoteQueueId }: RemoteQueue, reason: string): void {
+  #leave(target: RemoteQueue, reason: string): void {
+    const { broker, queueId: remoteQueueId } = target
     this.#context.environment.log.warn({ ...this.#named, broker, remoteQueueId, reason }, 'lane goes to another queue')
     this.#context.remote.forgetRoute(this.topic)
-    this.tail.leave()
+    this.formers.add(target, this.tail.leave())
     this.#remoteQueue = undefined
     this.#remoteQueueDurable = false
     this.#awaySince = undefined
+  }
+
+  /** A queue that it has left has lost these. They go behind what it may have in the present one. */
+  #sendAgain(folds: readonly Fold[]): void {
+    const flags = this.#remoteQueue === undefined ? 0 : PlaceFlag.BEHIND
+    this.tail.sendAgain(folds.map(fold => fold.flagged(flags)))
+    this.#wake()
   }
 
   /** The remote queue; chosen once, and durable before the first message goes there. */
@@ -396,6 +409,8 @@ export class Lane {
       return
     }
     this.tail.stored(first + messages.length - 1)
+    if (this.tail.ends.isAgain)
+      for (const { place } of messages) if ((place.placeFlags & PlaceFlag.BEHIND) !== 0) account.totals.reordered++
     for (let left = messages.length; left > 0; left--) account.replicated(this.queue.done(0))
     this.#fewerInParts(messages.length)
     target.end = first + messages.length

@@ -29,6 +29,8 @@ export const PlaceFlag = {
   AGAIN: 4,
   /** It went without a stamp, and is known by its check alone. Never in a record. */
   UNSTAMPED: 8,
+  /** It was in a queue that its lane has left, and goes behind what stands in the present one. Never in a record. */
+  BEHIND: 16,
 } as const
 
 /**

@@ -114,6 +114,11 @@ export class RemoteBroker {
     return this.#settled !== undefined
   }
 
+  /** Undefined while lanes may not send to it. */
+  get settled(): Settled | undefined {
+    return this.#settled
+  }
+
   /** Something was sent there, and whether it still stands there is not known until the broker is settled. */
   get isUnsettled(): boolean {
     return this.#owed && this.#settled === undefined
@@ -141,6 +146,11 @@ export class RemoteBroker {
       })
     }
     return this.#settling.promise
+  }
+
+  /** Settles it, where anything was sent there, also while no lane has anything to send. */
+  settleSoon(): void {
+    if (this.isUnsettled && !this.#stopped) void this.#revive()
   }
 
   /** Sends what `encode` makes; resolves with the answer, whatever its code. Throws LinkError. */

@@ -4,32 +4,27 @@
 // First whether what is known to be there still is; what is not is unclear again, and goes first, in the order in which it
 // was sent. Then what had arrived of what is unclear. It reads; it sends nothing.
 
-import type { Account, LostCause } from './account.ts'
+import type { LostCause } from './account.ts'
 import type { Cluster } from './cluster.ts'
 import type { RemoteQueue } from './cursor.ts'
-import type { Environment } from './environment.ts'
 import type { Fold, Foldable } from './folded-places.ts'
 import { type Missed, missedAgain } from './inquiry.ts'
 import { type EncodedKnownEnds, KnownEnds } from './known-ends.ts'
+import { lostTail, originOf, placesOf, type SourceQueue, type TailContext, whereIs } from './lost-tail.ts'
 import { inOrder, type Place, PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
 import { logEnd, maxOffset } from './reading.ts'
 import type { RemoteBroker, Settled } from './remote-broker.ts'
-import { type Arrived, arrived, newestThatStands, type Origin, placeKey, proofOf, traceKey } from './settle.ts'
+import { type Arrived, arrived, placeKey, proofOf, traceKey } from './settle.ts'
 import { StoppedError } from './stopped-error.ts'
 import { WaitError } from './wait-error.ts'
 
 /** Offsets of torn messages that are said. */
 const TORN_SAID = 10
 
-export interface TailContext {
-  environment: Environment
+export interface RemoteTailContext extends TailContext {
   source: Cluster
-  remote: { cluster: Cluster }
-  sourceBroker: string
   sourceAddress(): string
-  account: Account
-  stamper: { gateway: string; epochId(epoch: number): string }
   checkpoint(): Promise<void>
 }
 
@@ -46,9 +41,8 @@ export class RemoteTail {
   isUnclear = false
   /** Whether there is something to find out even with nothing to send. */
   mustLook = false
-  readonly #context: TailContext
-  readonly #topic: string
-  readonly #queueId: number
+  readonly #context: RemoteTailContext
+  readonly #source: SourceQueue
   readonly #queue: Reader
   readonly #lane: TailLane
   /** How often it was to look again. */
@@ -75,13 +69,14 @@ export class RemoteTail {
   #aheadBefore: EncodedKnownEnds['ahead']
   /** What was found at the remote. The lane may have more of it behind what is in memory now, up to an index. */
   #arrived: (Pick<Arrived, 'places' | 'unstamped'> & { until: number }) | undefined
+  /** What was lost is known here, and to no slot. */
+  #isToBeWritten = false
   /** Numbers for places that the journal does not have to know any more: below all of its own. */
   #againSequence = -1
 
-  constructor(context: TailContext, topic: string, queueId: number, queue: Reader, lane: TailLane) {
+  constructor(context: RemoteTailContext, source: SourceQueue, queue: Reader, lane: TailLane) {
     this.#context = context
-    this.#topic = topic
-    this.#queueId = queueId
+    this.#source = source
     this.#queue = queue
     this.#lane = lane
   }
@@ -126,12 +121,19 @@ export class RemoteTail {
     this.#readFrom = Math.min(this.#readFrom, offset ?? Number.POSITIVE_INFINITY)
   }
 
-  /** The lane goes to another queue. */
-  leave(): void {
-    this.ends.forgetAll()
+  /** The lane goes to another queue; gives away what is known of this one. */
+  leave(): KnownEnds {
     this.isUnclear = false
     this.#forgetReading()
     this.#settling = 0
+    return this.ends.leave()
+  }
+
+  /** What a queue that the lane has left has lost goes first. */
+  sendAgain(folds: readonly Fold[]): void {
+    this.ends.againFirst(folds)
+    this.#toProve.unshift(...folds)
+    this.#isToBeWritten = true
   }
 
   /** Finds out what of ours the remote queue has, where that is not known; returns how many messages were found. */
@@ -141,9 +143,8 @@ export class RemoteTail {
     // The link lives, and an answer was unclear: what the broker did is done, but may not be readable yet.
     if (!isAnew && (this.isUnclear || this.#isInDoubt)) await broker.readable()
     // Where reading begins, too: a topic that was made anew since ends below it.
-    const isCutOff =
-      (this.isUnclear || this.#isInDoubt || (isAnew && !this.ends.isEmpty)) &&
-      (await this.#lookAfterTail(settled.address, target))
+    if (this.isUnclear || this.#isInDoubt || (isAnew && !this.ends.isEmpty))
+      await this.#lookAfterTail(settled.address, target)
     const there = this.isUnclear ? await this.#read(settled.address, target) : undefined
     if (this.#toProve.length > 0) await this.#prove(there)
     const found = there === undefined ? 0 : await this.#findOut(there, target)
@@ -153,39 +154,26 @@ export class RemoteTail {
     if (this.#asked === asked) this.mustLook = false
     // What is sent again may come to stand just where it stood: the next process must know that it was gone. A disk that fails now
     // holds up nothing.
-    if (isCutOff) await this.#context.checkpoint().catch(() => {})
+    if (this.#isToBeWritten) {
+      this.#isToBeWritten = false
+      await this.#context.checkpoint().catch(() => {})
+    }
     return found
   }
 
-  /** What is known to be there and is no more is unclear again; returns whether the queue was cut off. */
-  async #lookAfterTail(address: string, target: RemoteQueue): Promise<boolean> {
-    const { account, environment, remote } = this.#context
-    const { ends } = this.ends
-    const topic = this.#topic
-    const queueId = this.#queueId
-    const there = await newestThatStands(remote.cluster, address, topic, target.queueId, ends, this.#origin)
-    const { stands } = there
-    // How far it was read proves nothing of a queue that may have been cut off before, and filled again.
-    if (ends.length > 0) target.end = stands < 0 ? 0 : ends[stands]!.remoteOffset + 1
-    else if ((await maxOffset(remote.cluster, address, topic, target.queueId)) < target.end) {
+  /** What is known to be there and is no more is unclear again. */
+  async #lookAfterTail(address: string, target: RemoteQueue): Promise<void> {
+    if (this.ends.ends.length > 0) {
+      const lost = await lostTail(this.#context, address, this.#source, target, this.ends)
+      if (lost === undefined) return
+      this.#toProve.unshift(...lost.folds)
+      this.isUnclear = true
+    } else {
+      const { cluster } = this.#context.remote
+      if ((await maxOffset(cluster, address, this.#source.topic, target.queueId)) >= target.end) return
       target.end = 0
-      return true
     }
-    if (stands === ends.length - 1) return false
-    const gone = ends[stands + 1]!.remoteOffset + 1 - there.maxOffset
-    const { places, first, unknown } = this.ends.tailLostAfter(stands)
-    // Of what is known by its number only, no more than was between where the queue ends now and where it is known again.
-    const lost = gone < 0 ? unknown : Math.min(unknown, Math.max(0, gone - first))
-    account.unclearAgain(places.count)
-    account.lostAtRemote(lost)
-    this.#toProve.unshift(...places.folds)
-    this.isUnclear = true
-    if (places.count + lost > 0)
-      environment.log.error(
-        { topic, queueId, messages: places.count, lost },
-        'the remote has lost its tail: what was there is looked for, and sent again',
-      )
-    return true
+    this.#isToBeWritten = true
   }
 
   /**
@@ -194,14 +182,17 @@ export class RemoteTail {
    */
   async #prove(there: Arrived | undefined): Promise<void> {
     const { source, sourceAddress } = this.#context
-    for (const fold of this.#toProve) {
+    const { topic, queueId } = this.#source
+    // More may come meanwhile.
+    const toProve = [...this.#toProve]
+    for (const fold of toProve) {
       if (this.#proofs.has(fold)) continue
-      const proof = await proofOf(source, sourceAddress(), this.#topic, this.#queueId, fold)
+      const proof = await proofOf(source, sourceAddress(), topic, queueId, fold)
       this.#proofs.set(fold, proof ?? (await this.#noneStandsThere(fold)))
       if (this.#lane.isStopped()) throw new StoppedError('the gateway stops')
     }
     const left: Fold[] = []
-    for (const fold of this.#toProve) {
+    for (const fold of toProve) {
       const proof = this.#proofs.get(fold)!
       const lost = new Set<number>()
       if (proof !== 'fits')
@@ -217,7 +208,7 @@ export class RemoteTail {
       this.#placesOf(left),
       left.reduce((count, fold) => count + fold.count, 0),
     )
-    this.#toProve = []
+    this.#toProve = this.#toProve.filter(fold => !toProve.includes(fold))
     this.#proofs.clear()
     this.#missed.clear()
   }
@@ -225,12 +216,13 @@ export class RemoteTail {
   /** It has none at two looks, with all readable that was stored at the first: then it has lost it. Throws WaitError until then. */
   async #noneStandsThere(fold: Fold): Promise<LostCause> {
     const { environment, source, sourceAddress } = this.#context
+    const { topic, queueId } = this.#source
     const log = await logEnd(source, sourceAddress())
     const { missed, isLost } = missedAgain(this.#missed.get(fold), log, environment.clock.now())
     this.#missed.set(fold, missed)
     if (isLost) return 'source'
     throw new WaitError(
-      `the source does not let the lane read what was acked in ${this.#topic} queue ${this.#queueId}`,
+      `the source does not let the lane read what was acked in ${topic} queue ${queueId}`,
       `offset ${fold.proof.queueOffset}: none stands there`,
     )
   }
@@ -241,46 +233,28 @@ export class RemoteTail {
     return there.places.has(placeKey(epochId, queueOffset)) || there.unstamped.has(traceKey(bornTimestamp, hash))
   }
 
-  *#placesOf(folds: readonly Fold[]): Generator<Place, undefined> {
-    const ackedAt = this.#context.environment.clock.now()
-    for (const fold of folds) {
-      const { epoch, proof, placeFlags } = fold
-      for (const queueOffset of fold.offsets()) {
-        const isProof = queueOffset === proof.queueOffset
-        yield {
-          epoch,
-          sequence: --this.#againSequence,
-          queueOffset,
-          commitLogOffset: -1,
-          bornTimestamp: isProof ? proof.bornTimestamp : 0,
-          ackedAt,
-          hash: isProof ? proof.hash : 0,
-          placeFlags: placeFlags | PlaceFlag.AGAIN,
-          skipReason: 0,
-          skipMask: 0,
-        }
-      }
-    }
-    return undefined
-  }
-
-  get #origin(): Origin {
-    const { sourceBroker, stamper } = this.#context
-    return { gateway: stamper.gateway, broker: sourceBroker, queueId: this.#queueId }
+  #placesOf(folds: readonly Fold[]): Generator<Place, undefined> {
+    return placesOf(folds, this.#context.environment.clock.now(), () => --this.#againSequence)
   }
 
   #read(address: string, target: RemoteQueue): Promise<Arrived> {
     const { cluster } = this.#context.remote
     const { isStopped } = this.#lane
+    const origin = originOf(this.#context, this.#source)
     target.end = Math.min(target.end, this.#readFrom)
-    return arrived(cluster, address, this.#topic, target.queueId, target.end, this.#origin, isStopped)
+    return arrived(cluster, address, this.#source.topic, target.queueId, target.end, origin, isStopped)
   }
 
   async #findOut({ places, unstamped, torn, end, newest }: Arrived, target: RemoteQueue): Promise<number> {
     const { environment } = this.#context
     if (torn.length > 0)
       environment.log.warn(
-        { topic: this.#topic, broker: target.broker, remoteQueueId: target.queueId, offsets: torn.slice(0, TORN_SAID) },
+        {
+          topic: this.#source.topic,
+          broker: target.broker,
+          remoteQueueId: target.queueId,
+          offsets: torn.slice(0, TORN_SAID),
+        },
         'the remote queue has messages that its broker tore as it died: their properties end in zeros; what is ours is sent again, whole',
       )
     await this.#queue.load()
@@ -293,7 +267,7 @@ export class RemoteTail {
     this.isUnclear = false
     target.end = end
     environment.log.info(
-      { topic: this.#topic, queueId: this.#queueId, arrived: found, waiting: this.#queue.count },
+      { ...this.#source, arrived: found, waiting: this.#queue.count },
       'found out what had arrived at the remote',
     )
     return found
@@ -343,16 +317,15 @@ export class RemoteTail {
     for (let index = 0; index < this.#queue.span; index++) {
       if (this.#queue.isDone(index)) continue
       const place = this.#queue.place(index)
-      const { epoch, queueOffset, bornTimestamp, hash } = place
+      const { epoch, queueOffset } = place
       const epochId = stamper.epochId(epoch)
-      let remoteOffset = places.get(placeKey(epochId, queueOffset))
-      if (remoteOffset === undefined) {
-        const trace = traceKey(bornTimestamp, hash)
-        remoteOffset = unstamped.get(trace)?.shift()
-        if (remoteOffset === undefined) {
-          isMissing = true
-          continue
-        }
+      const stands = whereIs({ places, unstamped }, epochId, place)
+      if (stands === undefined) {
+        isMissing = true
+        continue
+      }
+      const { remoteOffset, trace } = stands
+      if (trace !== '') {
         if (newest === undefined || newest.remoteOffset < remoteOffset)
           newest = { remoteOffset, epochId, queueOffset, trace, at: environment.clock.now() }
         account.totals.unstamped++
@@ -361,7 +334,7 @@ export class RemoteTail {
       found.push(index)
       done.push([place, remoteOffset])
       // What goes before it stands behind it, or will: the remote had lost that, or it was late.
-      if (remoteOffset < this.#highest) account.totals.reordered++
+      if (remoteOffset < this.#highest || (place.placeFlags & PlaceFlag.BEHIND) !== 0) account.totals.reordered++
       else if (isMissing) this.#ahead.push({ index: this.#queue.headIndex + index, epoch, queueOffset })
       this.#highest = Math.max(this.#highest, remoteOffset)
     }

@@ -314,9 +314,11 @@ export class World {
   noteReordered(): void {
     // The slot may be older than what the process counted: each adds what it saw itself.
     for (const remote of this.remotes) {
-      remote.reordered -= remote.reorderedBefore
-      for (const { totals } of this.gateway.accountsOf(remote.label)) remote.reordered += totals.reordered
-      remote.reorderedBefore = 0
+      let counted = 0
+      for (const { totals } of this.gateway.accountsOf(remote.label)) counted += totals.reordered
+      // One that dies before it has read its slots has seen nothing.
+      remote.reordered += Math.max(0, counted - remote.reorderedBefore)
+      remote.reorderedBefore = counted
       remote.lostFromJournal = this.#lostFromJournal(remote)
     }
   }
