@@ -4,25 +4,24 @@
 // answered for `journalRetention` since anything of ours came there. What they have lost goes to the queue that the lane has
 // now, by the lane. It reads; it sends nothing, and holds up nobody.
 
-import { ResponseCode } from '../codec/index.ts'
 import { Backoff } from './backoff.ts'
 import { Sleep } from './clock.ts'
-import { RefusedError } from './cluster.ts'
+import { type Cluster, RefusedError } from './cluster.ts'
 import { Coalesced } from './coalesced.ts'
 import type { RemoteQueue } from './cursor.ts'
 import type { Fold } from './folded-places.ts'
 import { type EncodedKnownEnds, KnownEnds } from './known-ends.ts'
 import { lostTail, originOf, placesOf, type SourceQueue, type TailContext, whereIs } from './lost-tail.ts'
+import type { Remote } from './remote.ts'
 import type { RemoteBroker } from './remote-broker.ts'
 import { arrived } from './settle.ts'
 
 /** Milliseconds between two tries, at most. */
 const RETRY_MOST = 5_000
 
-/** What a pull is refused with where the topic or the queue is not there any more. */
-const NO_QUEUE: readonly number[] = [ResponseCode.TOPIC_NOT_EXIST, ResponseCode.INVALID_PARAMETER]
-
 export interface FormerQueuesContext extends TailContext {
+  source: Cluster
+  remote: Remote
   remoteBroker(name: string): Pick<RemoteBroker, 'settled' | 'settleSoon' | 'lastAnswerAt'>
 }
 
@@ -63,7 +62,7 @@ export class FormerQueues {
   add(remote: RemoteQueue, ends: KnownEnds): void {
     if (!ends.hasDone) return
     this.#queues.push({ remote: { ...remote }, ends, lookedAt: 0 })
-    this.look()
+    this.start()
   }
 
   /** As a slot has them; returns how many places are unclear. */
@@ -79,6 +78,7 @@ export class FormerQueues {
     return this.#queues.map(({ remote, ends }) => ({ remote: { ...remote }, ends: ends.encode(bytesMax) }))
   }
 
+  /** What may have been lost while nobody looked is looked after when their brokers are settled, which is soon. */
   start(): void {
     for (const { remote } of this.#queues) this.#context.remoteBroker(remote.broker).settleSoon()
     this.look()
@@ -147,11 +147,16 @@ export class FormerQueues {
       await this.#lookAfter(queue, settled.address)
       queue.lookedAt = settled.number
     } catch (error) {
-      if (!(error instanceof RefusedError) || !NO_QUEUE.includes(error.code)) throw error
+      if (!(error instanceof RefusedError) || (await this.#isThere(queue.remote))) throw error
       // What stands in a queue that nobody can read any more will be read by nobody.
       this.#queues = this.#queues.filter(one => one !== queue)
       this.#passOn(queue.ends)
     }
+  }
+
+  #isThere(queue: RemoteQueue): Promise<boolean> {
+    const { remote, source, sourceBroker } = this.#context
+    return remote.hasQueue(this.#source.topic, queue, source, sourceBroker)
   }
 
   async #lookAfter({ remote, ends }: FormerQueue, address: string): Promise<void> {

@@ -226,7 +226,9 @@ export class Lane {
     const { environment, remote } = this.#context
     if (error instanceof AwayError && remote.options.remoteBrokerAway === 'reroute' && !this.tail.isUnclear) {
       this.#awaySince ??= environment.clock.now()
-      if (environment.clock.now() - this.#awaySince >= AWAY_MOST) this.#leave(target, error.message)
+      // Without anything to send it may as well wait.
+      const waits = this.queue.count > 0 || this.tail.hasToProve
+      if (waits && environment.clock.now() - this.#awaySince >= AWAY_MOST) this.#leave(target, error.message)
     }
     throw error
   }

@@ -114,6 +114,7 @@ function restartBroker(world: World, act: Act & { do: 'broker restarts' }): void
   const from = broker.log.records.at(-act.losesRecords)?.commitLogOffset
   const lost = broker.stop(act.losesRecords > 0 ? from : undefined)
   if (lost > 0) world.did(`${act.side} lost its tail`)
+  if (act.isAway) world.cluster(act.side).away.add(broker.options.name)
   world.history.say(broker.name, `stops${lost > 0 ? ` and loses ${lost} records` : ''}`)
   world.clock.after(act.downMs, () => world.startBroker(broker))
 }

@@ -177,9 +177,10 @@ function judgeOrder({ world, remote, problem }: Judged, copies: ReadonlyMap<numb
     if (isGoneAtSource(world, message)) continue
     // It stands where it was, and what is sent again comes behind it; the gateway that knew of it is dead, and its disk did not have it.
     if (isTailLost && (message.toldAt.length === 0 || isExcused(world, message))) continue
-    const key = `${source!.host} ${message.topic} q${source!.queueId}`
-    const list = queues.get(key) ?? []
     const [{ record, queue }] = there as [RemoteCopy]
+    // A lane that goes to another queue leaves there what it had sent.
+    const key = `${source!.host} ${message.topic} q${source!.queueId}${world.setup.reroutes ? ` in ${queue}` : ''}`
+    const list = queues.get(key) ?? []
     list.push({ arrived: record.queueOffset, stored: source!.order, number: message.number, queue })
     queues.set(key, list)
   }

@@ -15,6 +15,8 @@ export class ModelCluster implements Host {
   /** By broker name: who has it now. */
   readonly brokers = new Map<string, ModelBroker>()
   readonly oldMasters: ModelBroker[] = []
+  /** Names that its routes do not have now. */
+  readonly away = new Set<string>()
   isUp = true
   readonly #chance: Random
   #moves = 0
@@ -87,7 +89,7 @@ export class ModelCluster implements Host {
   }
 
   #answerTo(code: number, topic: string): { code: number; remark?: string; body?: Buffer } {
-    const brokers = [...this.brokers.values()]
+    const brokers = [...this.brokers.values()].filter(({ options }) => !this.away.has(options.name))
     const data = ({ options, address }: ModelBroker) => ({
       brokerName: options.name,
       cluster: this.name,

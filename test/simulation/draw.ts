@@ -10,6 +10,8 @@ const FAULTS_MOST = 8
 /** Of all histories so many have two remotes; of these so many have one that is away. */
 const TWO_REMOTES = 0.3
 const AWAY = 0.4
+/** Of those whose remotes have two brokers, so many have lanes that leave one which is away. */
+const REROUTES = 0.3
 
 export function drawSchedule(seed: number, faults: ReadonlySet<FaultName>): Schedule {
   const random = stream(seed, 'schedule')
@@ -26,6 +28,7 @@ export function drawSchedule(seed: number, faults: ReadonlySet<FaultName>): Sche
     const step = { at: mix.integer(0, length), fault, ...kind.draw(stream(seed, `${fault} ${count}`), setup) }
     if (names.includes(fault)) steps.push(step)
   }
+  if (setup.reroutes) leave(stream(seed, 'leave'), setup, length, steps)
   if (setup.remotes === 2) aim(stream(seed, 'aim'), setup, steps)
   return { setup, steps: steps.sort((one, other) => one.at - other.at) }
 }
@@ -41,6 +44,18 @@ function aim(random: Random, setup: Setup, steps: Step[]): void {
     if ('side' in step && step.side === 'remote' && random.chance(0.5)) step.side = 'remote2'
     if (step.do === 'power cut' && step.with.includes('remote')) step.with.push('remote2')
   }
+}
+
+/** A broker of the remote goes away for longer than its lanes wait for it, while they have something to send. */
+function leave(random: Random, setup: Setup, length: number, steps: Step[]): void {
+  const at = random.integer(0, length)
+  const downMs = random.integer(62_000, 100_000)
+  const losesRecords = random.chance(0.7) ? random.integer(1, 8) : 0
+  const broker = random.integer(0, 1)
+  steps.push({ at, do: 'broker restarts', side: 'remote', broker, downMs, losesRecords, isAway: true })
+  const end = at + downMs + random.pick([0, 20_000])
+  for (let next = at + 100; next < end; next += random.integer(200, 12_000))
+    steps.push({ at: next, ...drawSend(random, setup) } as Step)
 }
 
 /** What waits for the one fills the disk; then the other is away, too, for a while. */
@@ -64,13 +79,17 @@ function weighted(kinds: readonly [FaultName, FaultKind][], at: number): [FaultN
 }
 
 function drawSetup(seed: number, random: Random): Setup {
+  const clients = random.integer(1, 4)
+  const sourceBrokers = random.pick([1, 1, 2])
+  const remoteBrokers = random.pick([1, 1, 2])
   return {
     seed,
-    clients: random.integer(1, 4),
-    sourceBrokers: random.pick([1, 1, 2]),
+    clients,
+    sourceBrokers,
     // A stream of its own: the others stay what they are.
     remotes: stream(seed, 'remotes').chance(TWO_REMOTES) ? 2 : 1,
-    remoteBrokers: random.pick([1, 1, 2]),
+    remoteBrokers,
+    ...(remoteBrokers > 1 && stream(seed, 'reroutes').chance(REROUTES) && { reroutes: true }),
     topics: Array.from({ length: random.integer(1, 2) }, () => ({
       sourceQueues: random.integer(1, 3),
       // 0: the gateway makes it.

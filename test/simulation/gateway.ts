@@ -28,6 +28,7 @@ export interface GatewayOptions {
   bodyMemory: number
   bornTimestampTolerance: number
   sendGiveUpTimeout: number
+  remoteBrokerAway: 'wait' | 'reroute'
   journal: Partial<JournalSettings>
   pendingBytesMax: number
   /** Milliseconds that a disk operation takes, at most. */
@@ -132,7 +133,7 @@ export class GatewayProcess implements Host {
       bornTimestampTolerance,
       sendGiveUpTimeout,
       topicSync: 'create',
-      remoteBrokerAway: 'wait',
+      remoteBrokerAway: options.remoteBrokerAway,
       journal: {
         ack: 'append',
         bodies: 'spill',

@@ -46,6 +46,7 @@ const simplerWorlds: Partial<Setup>[] = [
   { clients: 1 },
   { sourceBrokers: 1 },
   { remotes: 1 },
+  { reroutes: false },
   { remoteBrokers: 1 },
   { cutsChunks: false },
   { highWater: 1_000_000 },

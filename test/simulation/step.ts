@@ -25,7 +25,8 @@ export type Act =
   | { do: 'arm'; side: Side; broker: number; faults: SendFault[] }
   | { do: 'refuse'; side: Side; broker: number; code: number; forMs: number }
   | { do: 'stall'; side: Side; broker: number; forMs: number }
-  | { do: 'broker restarts'; side: Side; broker: number; downMs: number; losesRecords: number }
+  /** `isAway`: routes do not name it meanwhile. */
+  | { do: 'broker restarts'; side: Side; broker: number; downMs: number; losesRecords: number; isAway?: true }
   | { do: 'broker moves'; side: Side; broker: number; lacksRecords: number; oldGoesOn: boolean; learntAfterMs: number }
   | { do: 'expire'; side: Side; broker: number; keeps: number }
   | { do: 'stranger'; side: Side; broker: number; topic: number; queueId: number }
@@ -63,6 +64,8 @@ export interface Setup {
   remotes: 1 | 2
   /** Of each remote. */
   remoteBrokers: number
+  /** A lane goes to another broker where its own is away. */
+  reroutes?: boolean
   topics: { sourceQueues: number; remoteQueues: number }[]
   latency: number
   cutsChunks: boolean

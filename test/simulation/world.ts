@@ -154,6 +154,7 @@ export class World {
         bornTimestampTolerance,
         sendGiveUpTimeout,
         diskMost,
+        remoteBrokerAway: this.setup.reroutes ? 'reroute' : 'wait',
         journal: this.setup.journal ?? {},
         pendingBytesMax: 100_000,
         say: this.history.say,
@@ -309,6 +310,7 @@ export class World {
     if (broker.isUp || !this.clusters.some(({ all }) => all.includes(broker))) return
     this.history.say(broker.name, 'starts')
     broker.start()
+    for (const cluster of this.clusters) cluster.away.delete(broker.options.name)
   }
 
   noteReordered(): void {
