@@ -49,6 +49,8 @@ export interface GapSource {
   turns: Turns
   /** The lane's: of a place that is unclear again no more is known than its fold. */
   ends(): Pick<KnownEnds, 'foldOf' | 'isAgain'>
+  /** What was found at the remote, of pages that came into memory meanwhile, is done: it must not count as lost. */
+  passArrived(): void
   /** It does not let us read. */
   refused(reason: string): void
 }
@@ -94,6 +96,11 @@ export class GapFiller {
     round.catch(() => {})
     this.#round = round
     return round
+  }
+
+  /** Resolves when the round that is under way has ended, however. */
+  async ended(): Promise<void> {
+    await this.#round?.catch(() => {})
   }
 
   #isGap(index: number): boolean {
@@ -180,6 +187,7 @@ export class GapFiller {
     for (const [index, { sequence }] of places.entries()) bySequence.set(sequence, verdicts[index]!)
     const lost: [index: number, cause: LostCause][] = []
     let filled = 0
+    this.#source.passArrived()
     // What was done meanwhile has moved the others.
     for (let index = 0; index < Math.min(queue.span, WINDOW); index++) {
       if (!this.#isGap(index)) continue
@@ -225,6 +233,7 @@ export class GapFiller {
     const queue = this.#queue
     const lost: [index: number, cause: LostCause][] = []
     let filled = 0
+    this.#source.passArrived()
     for (let index = 0; index < Math.min(queue.span, TAKEN); index++) {
       if (!this.#isGap(index)) continue
       const offset = queue.queueOffset(index)

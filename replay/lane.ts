@@ -122,6 +122,7 @@ export class Lane {
         address: context.sourceAddress,
         turns: context.turns,
         ends: () => this.tail.ends,
+        passArrived: () => this.#fewerInParts(this.tail.passArrived()),
         refused: reason => context.refused(topic, reason),
       },
       this.queue,
@@ -200,6 +201,8 @@ export class Lane {
     const broker = this.#context.remoteBroker(target.broker)
     const settled = await broker.ready(address)
     const isThere = await remote.hasQueue(this.topic, target, source, sourceBroker)
+    // A round that is under way knows nothing of what is unclear since, and may give it up.
+    if (this.tail.hasToLook) await this.#gaps.ended()
     try {
       this.#fewerInParts(await this.tail.look(broker, settled, target))
     } catch (error) {

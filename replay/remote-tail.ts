@@ -39,7 +39,7 @@ export class RemoteTail {
   ends = new KnownEnds()
   /** Whether messages of the lane may be at the remote without our knowing. */
   isUnclear = false
-  /** Whether there is something to find out even with nothing to send. */
+  /** What is known to be there is to be looked after. */
   mustLook = false
   readonly #context: RemoteTailContext
   readonly #source: SourceQueue
@@ -107,6 +107,11 @@ export class RemoteTail {
   /** Whether anything is unclear since a tail was lost, and not in the queue yet. */
   get hasToProve(): boolean {
     return this.#toProve.length > 0
+  }
+
+  /** Whether there is something to find out. */
+  get hasToLook(): boolean {
+    return this.mustLook || this.isUnclear || this.hasToProve
   }
 
   lookAgain(): void {

@@ -55,6 +55,7 @@ function lab(stored: number, places = stored, memoryLimit = 1_000_000, turns = 6
       address: () => broker.address,
       turns: new Turns(turns),
       ends: () => ends,
+      passArrived: () => {},
       refused: () => {},
     },
     queue,

@@ -74,6 +74,7 @@ export class ModelCluster implements Host {
     const host = `${name}${++this.#moves}`
     const broker = new ModelBroker(this.network, this.#chance, { ...old.options, host }, log)
     this.brokers.set(name, broker)
+    this.away.delete(name)
     broker.start()
     if (oldGoesOn) this.oldMasters.push(old)
     else old.stop()

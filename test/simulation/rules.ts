@@ -71,11 +71,11 @@ export const rules = {
   },
   'the set': {
     rule: '8: the set of stamps says what arrived, not the highest',
-    module: 'replay/remote-tail.js',
+    module: 'replay/lost-tail.js',
     without: [
       [
-        'let remoteOffset = places.get(placeKey(epochId, queueOffset))',
-        "let remoteOffset = [...places].find(([key]) => Number(key.split(':')[1]) >= queueOffset)?.[1]",
+        'const remoteOffset = places.get(placeKey(epochId, queueOffset))',
+        "const remoteOffset = [...places].find(([key]) => Number(key.split(':')[1]) >= queueOffset)?.[1]",
       ],
     ],
   },
@@ -102,7 +102,7 @@ export const rules = {
   'known ends': {
     rule: '8: what is known to be there may be gone: what is not is sent again',
     module: 'replay/remote-tail.js',
-    without: [['(await this.#lookAfterTail(settled.address, target))', 'false']],
+    without: [['await this.#lookAfterTail(settled.address, target)', 'void 0']],
   },
   'expired is not gone': {
     rule: '8: what has expired at the remote is not lost there',
@@ -120,7 +120,12 @@ export const rules = {
   'known to be gone': {
     rule: '8: that the remote queue was cut off is durable before anything is sent again',
     module: 'replay/remote-tail.js',
-    without: [['if (isCutOff)', 'if (false)']],
+    without: [['if (this.#isToBeWritten)', 'if (false)']],
+  },
+  'queues that were left': {
+    rule: '18: what stands in a queue that its lane has left is looked after',
+    module: 'replay/former-queues.js',
+    without: [['if (!ends.hasDone)', 'if (true)']],
   },
   'how high it stands': {
     rule: '8: what is found below what the lane has sent since counts as reordered, over a start, too',
@@ -302,6 +307,11 @@ export const rules = {
       ['const isLate = header.late || backlog.isLate(epoch, header.minOffset)', 'const isLate = false'],
       ['this.#isLate(feed, topic, queueId, place, late[at])', 'false'],
     ],
+  },
+  'what was found is no gap': {
+    rule: '12: what was found at the remote does not count as lost, whenever its page comes into memory',
+    module: 'replay/lane.js',
+    without: [['passArrived: () => this.#fewerInParts(this.tail.passArrived())', 'passArrived: () => {}']],
   },
   'acks of different turns': {
     rule: '1: an ack waits for its own place, not for that of an ack before it',

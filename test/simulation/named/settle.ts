@@ -1,5 +1,6 @@
 // Histories of rules 8, 11 and 12: what is found out, and what is lost.
 
+import type { World } from '../world.ts'
 import {
   answeredLate,
   arrived,
@@ -14,6 +15,17 @@ import {
   until,
   warm,
 } from './named-history.ts'
+
+/** The first broker of the remote is away until a lane has gone to the second, and comes back without so many records. */
+async function leavesItsBroker(world: World, losesRecords: number): Promise<void> {
+  const down = { do: 'broker restarts', side: 'remote', broker: 0, downMs: 90_000, losesRecords } as const
+  world.act({ ...down, isAway: true })
+  await world.pass(1_000)
+  const message = send(world)
+  const { log } = world.broker('remote', 1)
+  await until(world, 'the lane is elsewhere', () => log.records.some(({ body }) => body.equals(message.body)))
+  await until(world, 'the first is there again', () => world.broker('remote', 0).isUp)
+}
 
 export const settleHistories: NamedHistory[] = [
   {
@@ -34,6 +46,28 @@ export const settleHistories: NamedHistory[] = [
       world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'silent', stores: true }] })
       await arrived(world, send(world, 1))
       await told(world, late)
+      await crash(world)
+    },
+  },
+  {
+    name: 'what a broker that its lanes have left comes back without is sent to the other',
+    rules: ['queues that were left'],
+    setup: { remoteBrokers: 2, reroutes: true },
+    async play(world) {
+      await warm(world)
+      await leavesItsBroker(world, 1)
+      await world.pass(5_000)
+    },
+  },
+  {
+    name: 'what it has lost is in the slot before it is sent again',
+    rules: ['known to be gone'],
+    setup: { remoteBrokers: 2, reroutes: true, diskMost: 0.1 },
+    async play(world) {
+      const first = await warm(world)
+      await leavesItsBroker(world, 1)
+      const { log } = world.broker('remote', 1)
+      await until(world, 'it is sent again', () => log.records.some(({ body }) => body.equals(first.body)))
       await crash(world)
     },
   },

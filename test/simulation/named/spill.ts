@@ -2,7 +2,18 @@
 
 import type { Message } from '../ledger.ts'
 import type { World } from '../world.ts'
-import { arrived, crash, isAtRemote, type NamedHistory, powerCut, send, told, until, warm } from './named-history.ts'
+import {
+  arrived,
+  crash,
+  isAtRemote,
+  type NamedHistory,
+  powerCut,
+  send,
+  startsAgain,
+  told,
+  until,
+  warm,
+} from './named-history.ts'
 
 /** More than memory likes. */
 function sendLarge(world: World, client = 0): Message {
@@ -49,6 +60,38 @@ export const spillHistories: NamedHistory[] = [
       world.act({ do: 'stranger', side: 'source', broker: 0, topic: 0, queueId: 0 })
       world.act({ do: 'expire', side: 'source', broker: 0, keeps: 1 })
       for (const message of waiting) await arrived(world, message)
+    },
+  },
+  {
+    name: 'what was found at the remote is not lost with what was not, on a page that is read from the disk meanwhile',
+    rules: ['what was found is no gap'],
+    setup: { bodyMemory: 0, journal: { maxBytes: 2_000 } },
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'partition', side: 'remote', forMs: 20_000 })
+      await told(world, sendLarge(world))
+      const illegal = {
+        do: 'send',
+        client: 0,
+        topic: 0,
+        queueId: 0,
+        messages: 1,
+        size: 2_000,
+        kind: 'illegal',
+      } as const
+      await told(world, world.send(illegal)[0]!)
+      let last: Message | undefined
+      for (let count = 0; count < 40; count++) {
+        last = sendLarge(world)
+        await told(world, last)
+        await world.pass(300)
+      }
+      await arrived(world, last!)
+      world.act({ do: 'kill', downMs: 100 })
+      // The dead letter is not in a slot yet, and the source has nothing of all that any more.
+      world.act({ do: 'stranger', side: 'source', broker: 0, topic: 0, queueId: 0 })
+      world.act({ do: 'expire', side: 'source', broker: 0, keeps: 1 })
+      await startsAgain(world)
     },
   },
   {
