@@ -3,7 +3,7 @@
 // For each queue that means a mark: all of its places up to the slot's sequence are done when their offset is below the
 // mark, but for those that are named as late, and those behind it that are named as done. Places from the slot's sequence
 // on it says nothing of. (A mark alone would lose 11 where it was acked after 12 was done, and the crash came between.)
-// One of the two may be damaged: what something else rests on (a file is deleted, a lane sends) is in both before that.
+// It has room to grow: zeros behind it, so that a full disk takes it all the same. One of the two may be damaged: what something else rests on (a file is deleted, a lane sends) is in both before that.
 // A slot is text (JSON) behind a line with its version, length and checksum (CRC-32, seeded with the version): small, rare,
 // and readable by a person.
 
@@ -72,6 +72,8 @@ export interface Slot {
 }
 
 const VERSION = 2
+/** Bytes that a slot has on the disk, at least. */
+const SLOT_BYTES_MIN = 16 * 1024
 /** In the folder of the remote. */
 export const SLOT_FILES = ['cursor-0', 'cursor-1'] as const
 
@@ -79,6 +81,8 @@ export class Cursor {
   readonly #fileSystem: FileSystem
   readonly #paths: readonly string[]
   #generation = 0
+  /** Bytes that each has on the disk. */
+  readonly #room = [0, 0]
 
   constructor(fileSystem: FileSystem, folder: string) {
     this.#fileSystem = fileSystem
@@ -89,8 +93,9 @@ export class Cursor {
   async read(files: ReadableFiles = this.#fileSystem): Promise<Slot | 'damaged' | 'none'> {
     let newest: Slot | undefined
     let found = false
-    for (const path of this.#paths) {
+    for (const [at, path] of this.#paths.entries()) {
       const bytes = await readWhole(files, path)
+      this.#room[at] = bytes?.length ?? 0
       found ||= bytes !== undefined && bytes.length > 0
       const slot = bytes === undefined ? undefined : decodeSlot(bytes, path)
       if (slot !== undefined && (newest === undefined || slot.generation > newest.generation)) newest = slot
@@ -102,8 +107,26 @@ export class Cursor {
   /** Writes and syncs the next slot. One at a time: the caller waits for it. */
   async write(slot: Omit<Slot, 'generation'>): Promise<void> {
     const generation = this.#generation + 1
-    await this.#fileSystem.overwrite(this.#paths[generation % 2]!, encodeSlot({ ...slot, generation }))
+    const at = generation % 2
+    const bytes = encodeSlot({ ...slot, generation })
+    // What a lost tail makes unclear makes it longer, and the disk may be full then.
+    const isNearlyFull = bytes.length * 1.5 > this.#room[at]!
+    if (!isNearlyFull || !(await this.#writeWithRoom(at, bytes)))
+      await this.#fileSystem.overwrite(this.#paths[at]!, bytes)
     this.#generation = generation
+  }
+
+  /** With zeros behind it, twice as long as it is; false where the disk has no room for them. */
+  async #writeWithRoom(at: number, bytes: Buffer): Promise<boolean> {
+    const room = Math.max(SLOT_BYTES_MIN, bytes.length * 2)
+    try {
+      await this.#fileSystem.overwrite(this.#paths[at]!, Buffer.concat([bytes, Buffer.alloc(room - bytes.length)]))
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOSPC') return false
+      throw error
+    }
+    this.#room[at] = room
+    return true
   }
 }
 

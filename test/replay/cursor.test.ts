@@ -47,6 +47,12 @@ async function written(writes: number): Promise<{ disk: FakeDisk; newest: string
   return { disk, newest, older: PATHS.find(path => path !== newest)! }
 }
 
+/** A slot, without the zeros behind it. */
+function slotIn(disk: FakeDisk, path: string): Buffer {
+  const bytes = disk.bytes(path)
+  return bytes.subarray(0, bytes.findLastIndex(byte => byte !== 0) + 1)
+}
+
 const read = (disk: FakeDisk) => new Cursor(disk, FOLDER).read()
 
 /** Its sequence, or what there is instead. */
@@ -63,15 +69,15 @@ test('the newest slot is read as it was written, and is text behind a line', asy
   for (let writes = 1; writes <= 5; writes++) {
     const { disk, newest } = await written(writes)
     t.deepEqual(await read(disk), { ...slotAt(writes), generation: writes })
-    const text = disk.bytes(newest).toString()
+    const text = slotIn(disk, newest).toString()
     t.regex(text, /^tee-cursor 2 \d+ [0-9a-f]+\n\{.*\}$/)
   }
 })
 
 test('a slot that is torn, at any byte, falls back to the other', async t => {
   const { disk, newest } = await written(4)
-  const whole = disk.bytes(newest)
-  const before = (await written(2)).disk.bytes(newest)
+  const whole = slotIn(disk, newest)
+  const before = slotIn((await written(2)).disk, newest)
   for (let length = 0; length < whole.length; length++) {
     disk.put(newest, whole.subarray(0, length))
     t.is(await sequenceIn(disk), 3, `cut to ${length}`)
@@ -84,7 +90,7 @@ test('a slot that is torn, at any byte, falls back to the other', async t => {
 
 test('a slot with another bit is not read, be it one of its version', async t => {
   const { disk, newest } = await written(2)
-  const whole = disk.bytes(newest)
+  const whole = slotIn(disk, newest)
   for (let bit = 0; bit < whole.length * 8; bit++) {
     const other = Buffer.from(whole)
     other[bit >> 3]! ^= 1 << (bit & 7)
@@ -95,8 +101,26 @@ test('a slot with another bit is not read, be it one of its version', async t =>
 
 test('two slots that are both torn are damaged, which is not none', async t => {
   const { disk } = await written(2)
-  for (const path of PATHS) disk.put(path, disk.bytes(path).subarray(0, -1))
+  for (const path of PATHS) disk.put(path, slotIn(disk, path).subarray(0, -1))
   t.is(await read(disk), 'damaged')
+})
+
+test('on a disk that is full a slot may still be twice as long, over a start too; and on one that never had room it is written', async t => {
+  const { disk } = await written(2)
+  disk.capacity = disk.used
+  const longer = (bytes: number) => ({ ...slotAt(3), remoteCluster: 'x'.repeat(bytes) })
+  const cursor = new Cursor(disk, FOLDER)
+  await cursor.read()
+  for (let write = 0; write < 4; write++) await cursor.write(longer(10_000))
+  t.is((await read(disk)) && (await sequenceIn(disk)), 3)
+  await t.throwsAsync(cursor.write(longer(20_000)), { message: /ENOSPC/ })
+  t.is(((await read(disk)) as Slot).remoteCluster.length, 10_000)
+  const small = new FakeDisk()
+  small.capacity = 3_000
+  const first = new Cursor(small, FOLDER)
+  await first.read()
+  for (let write = 0; write < 4; write++) await first.write(slotAt(write))
+  t.is(await sequenceIn(small), 3)
 })
 
 test('a first slot of which no byte came to the disk is none', async t => {

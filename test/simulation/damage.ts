@@ -60,18 +60,23 @@ function damageCursor(world: World, of: 'slot' | 'cursor', share: number): void 
   const within = (share * folders.length) % 1
   if (of === 'slot') {
     const path = slots[within < 0.5 ? 0 : 1]!
-    return flip(world, path, Math.floor(((within * 2) % 1) * disk.bytes(path).length))
+    return flip(world, path, Math.floor(((within * 2) % 1) * slotLength(disk.bytes(path))))
   }
   remote.lostBefore += slotOf(disk, folder)?.totals.lost.journal ?? 0
   // Without it nobody can tell what was damaged before this start.
   remote.untold += remote.lostOfNow
   remote.isCursorLost = true
   world.did('cursor lost')
-  if (within < 0.5) for (const path of slots) flip(world, path, disk.bytes(path).length >> 1)
+  if (within < 0.5) for (const path of slots) flip(world, path, slotLength(disk.bytes(path)) >> 1)
   else {
     for (const path of slots) disk.files.delete(path)
     world.history.say('disk', `loses both slots in ${folder}`)
   }
+}
+
+/** Behind it are zeros. */
+function slotLength(bytes: Buffer): number {
+  return bytes.findLastIndex(byte => byte !== 0) + 1
 }
 
 /** Of the first remote and source broker. */
