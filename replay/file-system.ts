@@ -4,7 +4,7 @@
 // thread and back (38 µs): a disk that hangs would stop every session with it. What is appended is in the page cache when the
 // call returns, so that it survives the process; `sync` makes it survive the machine.
 
-import { constants } from 'node:fs'
+import { constants, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import * as fs from 'node:fs/promises'
 import { dirname } from 'node:path'
 
@@ -45,6 +45,9 @@ export interface FileSystem {
   removeFolder(path: string): Promise<void>
   /** Bytes that are free for us on the disk of a folder. */
   freeBytes(folder: string): Promise<number>
+  /** A small file in memory, written when this returns, which the machine's next start does not have; undefined: it goes. Where there is no such place it is not written. */
+  writeNote(path: string, text: string | undefined): void
+  readNote(path: string): string | undefined
 }
 
 const OWNER_ONLY = 0o600
@@ -142,6 +145,21 @@ export const realFileSystem: FileSystem = {
   async freeBytes(folder) {
     const { bavail, bsize } = await fs.statfs(folder)
     return bavail * bsize
+  },
+  writeNote(path, text) {
+    try {
+      if (text === undefined) rmSync(path, { force: true })
+      else writeFileSync(path, text, { mode: OWNER_ONLY })
+    } catch {
+      // Without one the next start is told less.
+    }
+  },
+  readNote(path) {
+    try {
+      return readFileSync(path, 'utf8')
+    } catch {
+      return undefined
+    }
   },
 }
 

@@ -88,6 +88,8 @@ export class Journal {
   /** Told of each append and sync: seconds it took. */
   onAppend: (seconds: number) => void = () => {}
   onSync: (seconds: number) => void = () => {}
+  /** Called when places begin to be in memory only, and when all of them are on the disk again. */
+  onFailure: (fails: boolean) => void = () => {}
   /** Called when what was appended so far begins to be written; what it gives back is called when that is done. */
   onFlush: () => () => void = () => () => {}
   errors = 0
@@ -494,17 +496,19 @@ export class Journal {
 
   #fail(operation: string, error: Error): void {
     this.errors++
-    if (!this.#failed)
-      this.#environment.log.error(
-        { operation, err: error, folder: this.#folder },
-        'journal failure: places are in memory only until it writes again',
-      )
+    if (this.#failed) return
     this.#failed = true
+    this.onFailure(true)
+    this.#environment.log.error(
+      { operation, err: error, folder: this.#folder },
+      'journal failure: places are in memory only until it writes again',
+    )
   }
 
   #recovered(): void {
     if (!this.#failed) return
     this.#failed = false
+    this.onFailure(false)
     this.#environment.log.info({ folder: this.#folder }, 'the journal writes again: what was in doubt is on the disk')
   }
 }

@@ -29,6 +29,7 @@ import { PLACES_SEGMENTS, Room } from './room.ts'
 import type { Send } from './send.ts'
 import { Spill } from './spill.ts'
 import { Turns } from './turns.ts'
+import { newestKnown, UncleanEnd } from './unclean-end.ts'
 import { type Unanswered, Unresolved } from './unresolved.ts'
 
 /** Milliseconds between two cursors, while anything changes. */
@@ -55,6 +56,7 @@ export class SourceBroker {
   readonly journal: Journal
   readonly spill: Spill
   readonly #room: Room
+  readonly #uncleanEnd: UncleanEnd
   readonly #environment: Environment
   readonly #memory: BodyMemory
   readonly #release: Release<AckedMessage>
@@ -120,6 +122,8 @@ export class SourceBroker {
       },
       memory,
     )
+    this.#uncleanEnd = new UncleanEnd(environment.fileSystem, folder, gatewayId)
+    this.journal.onFailure = fails => this.#uncleanEnd.journalFails(fails)
     this.journal.onFlush = () => this.#batches.flushed(this.journal.sequence)
     this.#release = new Release((message, late) => this.#released(message, late))
     const shared = {
@@ -168,6 +172,7 @@ export class SourceBroker {
     const { clock, fileSystem, log, randomId } = this.#environment
     const { folder, name } = this.options
     await fileSystem.makeFolder(folder)
+    const inDoubt = await this.#uncleanEnd.read()
     // Where it cannot be noted they are counted as lost later: no reason not to start.
     await noteLeftOut(fileSystem, folder, this.feeds).catch(error =>
       log.error({ err: error, broker: name }, 'it could not be noted which remotes are not configured now'),
@@ -212,6 +217,14 @@ export class SourceBroker {
     this.journal.beginEpoch(this.#epochs.newest)
     this.#confirmation = new Confirmation(clock, log, this.#source, this.#epochs)
     this.#ownConnection = this.connection(this.#address)
+    if (inDoubt !== undefined)
+      log.error(
+        { broker: name, reason: inDoubt, from: this.#newestKnown() },
+        'what was acked last may be missing from the journal: messages of the source from these offsets on, up to this start, may not be at the remotes',
+      )
+    await this.#uncleanEnd
+      .begin()
+      .catch(error => log.error({ err: error, broker: name }, 'it could not be noted that a process runs'))
     if (recovered.waiting > 0)
       log.info({ broker: name, messages: recovered.waiting }, 'messages from before this start wait to be replicated')
     // A disk that takes nothing now does not keep producers from the source; lanes wait for their cursors.
@@ -377,6 +390,7 @@ export class SourceBroker {
       this.#environment.log.error({ err: error }, 'the last cursor could not be written'),
     )
     await this.journal.close()
+    if (!this.journal.failed) await this.#uncleanEnd.end().catch(() => {})
     await Promise.all(this.feeds.map(feed => feed.close()))
   }
 
@@ -463,6 +477,14 @@ export class SourceBroker {
       if (this.#started) lane.start(false)
     }
     return backlog
+  }
+
+  #newestKnown() {
+    const backlogs = [...this.#backlogs.values()].flatMap(queues => [...queues.values()])
+    return newestKnown(
+      backlogs,
+      this.feeds.flatMap(feed => feed.knownQueues),
+    )
   }
 
   *#allLanes() {

@@ -136,6 +136,9 @@ export class World {
     await this.until(60_000, () => this.isServing)
   }
 
+  /** The first log in which a start has to say that what was acked last is in doubt; undefined: nothing is. */
+  #inDoubtSince: number | undefined
+
   #isServing = false
   get isServing(): boolean {
     return this.#isServing
@@ -184,6 +187,7 @@ export class World {
           this.#compareWithBefore(remote, before[index]!)
           this.#compareWithDamage(remote)
         }
+        this.#checkDoubt()
         this.history.say('gateway', `serves; ${this.#accountText()}`)
       },
       error => {
@@ -215,6 +219,16 @@ export class World {
     remote.skipped += skipped - before.skipped
   }
 
+  /** After an end that may have cost places nobody knows of, a start says so; and after no other. */
+  #checkDoubt(): void {
+    const logs = this.logs.slice(this.#inDoubtSince ?? -1)
+    const isSaid = logs.some(log => log.said('what was acked last may be missing').length > 0)
+    if (this.#inDoubtSince !== undefined && !isSaid) this.problem('it is not said that what was acked last is in doubt')
+    if (this.#inDoubtSince === undefined && isSaid && !this.happened.has('power cut') && !this.happened.has('disk'))
+      this.problem('it is said that what was acked last is in doubt, and nothing is')
+    this.#inDoubtSince = undefined
+  }
+
   /** What was damaged counts as lost, exactly, but where something else may have taken places, too. */
   #compareWithDamage(remote: Remote): void {
     const expected = remote.lostAtStart
@@ -238,6 +252,9 @@ export class World {
     const { gateway } = this
     if (!gateway.alive) return
     this.noteReordered()
+    const canSay = gateway.log.said('it could not be noted that a process runs').length === 0
+    if (this.isServing && canSay && (powerCut || gateway.brokers.some(({ journal }) => journal.failed)))
+      this.#inDoubtSince ??= this.logs.length
     this.deaths++
     this.did('death')
     gateway.kill(powerCut)

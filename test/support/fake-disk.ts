@@ -132,6 +132,7 @@ export class FakeDisk implements FileSystem {
   capacity = Number.POSITIVE_INFINITY
   /** Files that are open. */
   open = 0
+  readonly #notes = new Map<string, string>()
 
   /** What the next process finds. Without chance, a power cut leaves what was synced, and nothing else. */
   afterCrash(powerCut: boolean, chance?: Random): FakeDisk {
@@ -144,6 +145,7 @@ export class FakeDisk implements FileSystem {
       else after.files.set(path, file.left())
     }
     for (const folder of this.folders) after.folders.add(folder)
+    if (!powerCut) for (const [path, note] of this.#notes) after.#notes.set(path, note)
     for (const [path, file] of this.files) take(path, file)
     for (const [path, file] of this.#removed)
       if (powerCut && !after.files.has(path) && chance?.chance(0.5)) take(path, file)
@@ -174,6 +176,15 @@ export class FakeDisk implements FileSystem {
     let bytes = 0
     for (const file of this.files.values()) bytes += Math.max(file.bytes.length, file.reserved)
     return bytes
+  }
+
+  writeNote(path: string, text: string | undefined): void {
+    if (text === undefined) this.#notes.delete(path)
+    else this.#notes.set(path, text)
+  }
+
+  readNote(path: string): string | undefined {
+    return this.#notes.get(path)
   }
 
   async freeBytes(): Promise<number> {

@@ -3,7 +3,7 @@
 // What is stored is read in the brokers themselves, so that it can be told at any moment, also while they are stopped.
 // Nothing is left behind: no port, no file.
 
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
@@ -21,6 +21,7 @@ import { keyOf } from '../../proxy/demo/proof.ts'
 import { Gateway } from '../../proxy/gateway.ts'
 import { type Send, sendRequest } from '../proxy/demo/broker-behaviour.ts'
 import { RawClient, until } from './raw-client.ts'
+import { removeData } from './remove-data.ts'
 import { Tap } from './tap.ts'
 
 export interface LogLine {
@@ -72,7 +73,7 @@ export class GatewayHere {
 
   async end(): Promise<void> {
     await this.gateway.stop()
-    await rm(this.dataDir, { recursive: true, force: true })
+    removeData(this.dataDir)
   }
 
   /** Address of the listener that stands for a broker, as clients learn it. */

@@ -1,13 +1,14 @@
 // The gateway as its users run it: a process of its own, started by the command line, seen by its ports and its output.
 
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { until as untilWithin } from './raw-client.ts'
+import { removeData } from './remove-data.ts'
 
 const main = fileURLToPath(new URL('../../proxy/cli/main.js', import.meta.url))
 const START_TIMEOUT = 30_000
@@ -105,7 +106,7 @@ export class GatewayProcess {
   /** Stops it as an operator does, and removes its data. */
   async end(): Promise<number | null> {
     const code = await this.kill('SIGTERM')
-    if (this.#options.dataDir === undefined) rmSync(this.dataDir, { recursive: true, force: true })
+    if (this.#options.dataDir === undefined) removeData(this.dataDir)
     return code
   }
 

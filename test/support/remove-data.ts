@@ -1,0 +1,21 @@
+// Removes a gateway's data directory, and the notes that a killed gateway leaves in memory (replay/unclean-end.ts).
+
+import { readdirSync, readFileSync, rmSync } from 'node:fs'
+
+const NOTES = '/dev/shm'
+
+export function removeData(dataDir: string): void {
+  const id = gatewayId(dataDir)
+  if (id !== undefined)
+    for (const name of readdirSync(NOTES))
+      if (name.startsWith(`rocketmq-tee-${id}-`)) rmSync(`${NOTES}/${name}`, { force: true })
+  rmSync(dataDir, { recursive: true, force: true })
+}
+
+function gatewayId(dataDir: string): string | undefined {
+  try {
+    return readFileSync(`${dataDir}/gateway-id`, 'utf8').trim() || undefined
+  } catch {
+    return undefined
+  }
+}
