@@ -288,7 +288,7 @@ export class Feed {
       const { topic, queueId, queue, remoteQueue, tail, formers, sentSince } = lane
       const lastAnswerAt = remoteQueue && this.#remoteBrokers.get(remoteQueue.broker)?.lastAnswerAt
       // What is not looked after since the last settling may be gone.
-      if (lastAnswerAt !== undefined && !tail.mustLook) tail.ends.forgetBefore(lastAnswerAt - this.#context.retention)
+      if (lastAnswerAt !== undefined && !tail.hasToLook) tail.ends.forgetBefore(lastAnswerAt - this.#context.retention)
       formers.forget(this.#context.retention)
       return {
         topic,

@@ -6,12 +6,13 @@
 
 import { Backoff } from './backoff.ts'
 import { Sleep } from './clock.ts'
-import { type Cluster, RefusedError } from './cluster.ts'
+import type { Cluster } from './cluster.ts'
 import { Coalesced } from './coalesced.ts'
 import type { RemoteQueue } from './cursor.ts'
 import type { Fold } from './folded-places.ts'
 import { type EncodedKnownEnds, KnownEnds } from './known-ends.ts'
 import { lostTail, originOf, placesOf, type SourceQueue, type TailContext, whereIs } from './lost-tail.ts'
+import { isQueueGone } from './reading.ts'
 import type { Remote } from './remote.ts'
 import type { RemoteBroker } from './remote-broker.ts'
 import { arrived } from './settle.ts'
@@ -86,7 +87,7 @@ export class FormerQueues {
 
   /** A remote broker was settled anew, or a queue was left. */
   look(): void {
-    if (this.#queues.some(queue => this.#isDue(queue))) void this.#looks.run()
+    if (this.isDue) void this.#looks.run()
   }
 
   /** Whether there is something to look after now. */
@@ -128,10 +129,12 @@ export class FormerQueues {
       const due = this.#queues.filter(queue => this.#isDue(queue))
       if (due.length === 0) return
       let trouble: Error | undefined
-      for (const queue of due)
+      for (const queue of due) {
+        if (this.#stopped) return
         await this.#look(queue).catch(error => {
           trouble = error
         })
+      }
       if (trouble === undefined) this.#backoff.reset()
       else {
         this.#say(trouble)
@@ -147,16 +150,19 @@ export class FormerQueues {
       await this.#lookAfter(queue, settled.address)
       queue.lookedAt = settled.number
     } catch (error) {
-      if (!(error instanceof RefusedError) || (await this.#isThere(queue.remote))) throw error
+      if (!isQueueGone(error) || (await this.#isThere(queue.remote))) throw error
       // What stands in a queue that nobody can read any more will be read by nobody.
       this.#queues = this.#queues.filter(one => one !== queue)
       this.#passOn(queue.ends)
     }
   }
 
-  #isThere(queue: RemoteQueue): Promise<boolean> {
+  /** Throws where a route that is older than the broker's return does not name it. */
+  async #isThere(queue: RemoteQueue): Promise<boolean> {
     const { remote, source, sourceBroker } = this.#context
-    return remote.hasQueue(this.#source.topic, queue, source, sourceBroker)
+    const { topic } = this.#source
+    await remote.masterFor(topic, queue.broker, source, sourceBroker)
+    return remote.hasQueue(topic, queue, source, sourceBroker)
   }
 
   async #lookAfter({ remote, ends }: FormerQueue, address: string): Promise<void> {

@@ -5,7 +5,7 @@
 // the queue's oldest, or what the log says of it (inquiry.ts) when the queue does not give it: it passes over it, has something
 // else there, does not reach so far, or is no more.
 
-import { ResponseCode, type StoredMessage } from '../codec/index.ts'
+import type { StoredMessage } from '../codec/index.ts'
 import type { Account, LostCause } from './account.ts'
 import type { BodyMemory } from './body.ts'
 import { asSent, hashIn, isTheAcked, unpacked } from './check.ts'
@@ -16,7 +16,7 @@ import { Inquiry, type Verdict } from './inquiry.ts'
 import type { KnownEnds } from './known-ends.ts'
 import { type Place, PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
-import { PULL_MESSAGES_MAX, type Pulled, pull } from './reading.ts'
+import { isQueueGone, PULL_MESSAGES_MAX, type Pulled, pull } from './reading.ts'
 import { proofOf } from './settle.ts'
 import type { Turns } from './turns.ts'
 import { WaitError } from './wait-error.ts'
@@ -32,8 +32,7 @@ const NOT_YET_MOST = 1_000
 /** Places asked for by their commit-log offsets at a time. */
 const INQUIRIES = 32
 
-/** What a pull is refused with where the topic or the queue is not there (any more). */
-const NO_QUEUE: readonly number[] = [ResponseCode.TOPIC_NOT_EXIST, ResponseCode.INVALID_PARAMETER]
+/** Of a queue that is not there (any more). */
 const GONE: Pulled = { messages: [], nextOffset: 0, minOffset: 0, maxOffset: 0 }
 
 /** Of folds: as `proofOf` has it. */
@@ -170,7 +169,7 @@ export class GapFiller {
     try {
       return await pull(cluster, address, topic, queueId, offset)
     } catch (error) {
-      if (error instanceof RefusedError && NO_QUEUE.includes(error.code)) return GONE
+      if (isQueueGone(error)) return GONE
       if (error instanceof RefusedError) this.#source.refused(error.message)
       throw error
     }

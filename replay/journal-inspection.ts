@@ -2,9 +2,11 @@
 // damaged and what is missing. Made of a reading; it changes nothing and decides nothing.
 
 import type { Totals } from './account.ts'
+import type { QueueState } from './cursor.ts'
 import type { Environment } from './environment.ts'
 import { FoldedPlaces } from './folded-places.ts'
 import { type Damage, type JournalPlace, JournalReading } from './journal-reading.ts'
+import type { EncodedKnownEnds } from './known-ends.ts'
 import type { DeadLetterFile, RemoteName, RemoteReading, SlotReading } from './remote-reading.ts'
 
 /** Damaged ranges that are named; of more there is a count. */
@@ -234,7 +236,7 @@ function inspectSlot(slot: NonNullable<RemoteReading['slot']>): SlotInspection {
     waiting,
     totals,
     queues: queues.length,
-    knownEnds: queues.reduce((sum, { ends }) => sum + (ends?.ends.length ?? 0), 0),
+    knownEnds: queues.flatMap(endsOf).reduce((sum, { ends }) => sum + ends.length, 0),
     unclearAgain: unclearAgain(slot),
     links: links.map(({ broker, groups, lastAnswerAt }) => ({
       broker,
@@ -245,7 +247,12 @@ function inspectSlot(slot: NonNullable<RemoteReading['slot']>): SlotInspection {
 }
 
 function unclearAgain({ queues }: NonNullable<RemoteReading['slot']>): number {
-  return queues.reduce((sum, { ends }) => sum + (ends === undefined ? 0 : FoldedPlaces.decode(ends.again).count), 0)
+  return queues.flatMap(endsOf).reduce((sum, { again }) => sum + FoldedPlaces.decode(again).count, 0)
+}
+
+/** Of its present queue, and of those that its lane has left. */
+function endsOf({ ends, formers = [] }: QueueState): EncodedKnownEnds[] {
+  return [...(ends === undefined ? [] : [ends]), ...formers.map(former => former.ends)]
 }
 
 /** As a start counts what is lost. */

@@ -23,7 +23,7 @@ import type { EncodedKnownEnds } from './known-ends.ts'
 import { LinkError } from './link.ts'
 import { type Place, PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
-import { maxOffset, offsetAt } from './reading.ts'
+import { isQueueGone, maxOffset, offsetAt } from './reading.ts'
 import { AwayError, type Remote } from './remote.ts'
 import type { RemoteBroker, Settled } from './remote-broker.ts'
 import { RemoteTail } from './remote-tail.ts'
@@ -207,9 +207,9 @@ export class Lane {
       this.#fewerInParts(await this.tail.look(broker, settled, target))
     } catch (error) {
       // What stands in a queue that nobody can read any more will be read by nobody.
-      if (isThere || !(error instanceof RefusedError)) throw error
+      if (isThere || !isQueueGone(error)) throw error
     }
-    if (!isThere) return this.#leave(target, 'the remote queue is gone')
+    if (!isThere) return await this.#leave(target, 'the remote queue is gone')
     if (this.queue.count === 0) return
     await this.queue.load()
     this.#fewerInParts(this.tail.passArrived())
@@ -225,19 +225,21 @@ export class Lane {
   }
 
   /** Its broker is away. It is waited for, or, where that is wanted, and nothing of ours may have arrived there, left. */
-  #away(error: Error, target: RemoteQueue): never {
+  async #away(error: Error, target: RemoteQueue): Promise<never> {
     const { environment, remote } = this.#context
     if (error instanceof AwayError && remote.options.remoteBrokerAway === 'reroute' && !this.tail.isUnclear) {
       this.#awaySince ??= environment.clock.now()
       // Without anything to send it may as well wait.
       const waits = this.queue.count > 0 || this.tail.hasToProve
-      if (waits && environment.clock.now() - this.#awaySince >= AWAY_MOST) this.#leave(target, error.message)
+      if (waits && environment.clock.now() - this.#awaySince >= AWAY_MOST) await this.#leave(target, error.message)
     }
     throw error
   }
 
   /** The next step chooses a queue anew. */
-  #leave(target: RemoteQueue, reason: string): void {
+  async #leave(target: RemoteQueue, reason: string): Promise<void> {
+    await this.#gaps.ended()
+    await this.tail.passAllArrived()
     const { broker, queueId: remoteQueueId } = target
     this.#context.environment.log.warn({ ...this.#named, broker, remoteQueueId, reason }, 'lane goes to another queue')
     this.#context.remote.forgetRoute(this.topic)
@@ -247,10 +249,9 @@ export class Lane {
     this.#awaySince = undefined
   }
 
-  /** A queue that it has left has lost these. They go behind what it may have in the present one. */
+  /** A queue that it has left has lost these. They go behind what it may have in another. */
   #sendAgain(folds: readonly Fold[]): void {
-    const flags = this.#remoteQueue === undefined ? 0 : PlaceFlag.BEHIND
-    this.tail.sendAgain(folds.map(fold => fold.flagged(flags)))
+    this.tail.sendAgain(folds.map(fold => fold.flagged(PlaceFlag.BEHIND)))
     this.#wake()
   }
 
@@ -413,9 +414,7 @@ export class Lane {
       this.#noteUnclear(messages)
       return
     }
-    this.tail.stored(first + messages.length - 1)
-    if (this.tail.ends.isAgain)
-      for (const { place } of messages) if ((place.placeFlags & PlaceFlag.BEHIND) !== 0) account.totals.reordered++
+    this.tail.stored(messages, first)
     for (let left = messages.length; left > 0; left--) account.replicated(this.queue.done(0))
     this.#fewerInParts(messages.length)
     target.end = first + messages.length

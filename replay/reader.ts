@@ -24,6 +24,13 @@ interface Again {
   resume: { page: Page | undefined; at: number }
 }
 
+/** A message that is not done. */
+export interface Waiting {
+  page: Page
+  at: number
+  place: Place
+}
+
 export class Reader {
   readonly backlog: Backlog
   readonly account: Account
@@ -55,6 +62,8 @@ export class Reader {
   #lostEnd = -1
   /** Where the head goes on behind what is unclear again, the latest last. */
   readonly #again: Again[] = []
+  /** Of these: not done. */
+  #againCount = 0
   /** Lowest index of what was unclear again: they are below all of the backlog's. */
   #lowest = 0
   readonly #pinned = new Set<Page>()
@@ -160,7 +169,26 @@ export class Reader {
     const resume = { page: this.#page, at: this.#at }
     this.#again.push({ places: iterator, next: iterator.next().value, index: this.#lowest, resume })
     this.count += count
+    this.#againCount += count
     this.#beginAgain()
+  }
+
+  /** What is unclear again and not done is taken out, as if it had never been put before. */
+  withdraw(): void {
+    const [first, ...later] = this.#again
+    if (first === undefined) return
+    for (const page of [this.#page!, ...later.map(({ resume }) => resume.page!)]) {
+      this.backlog.dropBodies(page)
+      this.backlog.passed(page)
+      this.#unpin(page)
+    }
+    this.#again.length = 0
+    for (const index of this.#ahead.keys()) if (index < 0) this.#ahead.delete(index)
+    this.count -= this.#againCount
+    this.#againCount = 0
+    this.#page = first.resume.page
+    this.#at = first.resume.at
+    this.#advance()
   }
 
   // Losing
@@ -235,6 +263,32 @@ export class Reader {
     }
   }
 
+  /** What waits in memory, from the head on. */
+  *inWindow(): Generator<Waiting> {
+    const { span } = this
+    for (let index = 0; index < span; index++) {
+      if (this.isDone(index)) continue
+      const { page, at } = this.#entry(index)
+      yield { page, at, place: page.place(at) }
+    }
+  }
+
+  /** What waits up to an index of the backlog, page by page: each is in memory while it is looked at. Throws where the disk cannot be read. */
+  async through(until: number, visit: (waiting: Waiting[]) => void): Promise<void> {
+    for (let page = this.#page; page !== undefined && page.firstIndex < until; page = page.next) {
+      if (this.#isPassedOver(page)) continue
+      const wasPinned = this.#pinned.has(page)
+      this.#pin(page)
+      if (page.hasPlaces || (await this.#load(page, this.backlog)) === 'loaded') {
+        const waiting: Waiting[] = []
+        for (let at = 0; at < page.count; at++)
+          if (!this.hasDone(page, at)) waiting.push({ page, at, place: page.place(at) })
+        visit(waiting)
+      }
+      if (!wasPinned) this.#unpin(page)
+    }
+  }
+
   /** Holds nothing in memory while it cannot go on. */
   park(): void {
     for (const page of [...this.#pinned]) this.#unpin(page)
@@ -280,11 +334,17 @@ export class Reader {
   /** The message is done, whatever the account was told. Returns whether it had a body, here or on disk. */
   done(index: number): boolean {
     const { page, at } = this.#entry(index)
+    return this.isDoneNow(page, at)
+  }
+
+  /** The same of a message by where it stands, in the window or behind it. */
+  isDoneNow(page: Page, at: number): boolean {
     const place = page.place(at)
     const hadBody = page.hasBody(at)
     if (this.#late.size > 0) this.#late.get(place.epoch)?.delete(place.queueOffset)
     this.count--
     if (page.owner === undefined) this.account.newestDoneAt = Math.max(this.account.newestDoneAt, place.ackedAt)
+    else this.#againCount--
     this.#pass(page, at, place)
     this.backlog.done(page, at)
     return hadBody

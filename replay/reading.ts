@@ -54,6 +54,17 @@ export async function pull(
   }
 }
 
+/**
+ * Whether reading was refused for there is no such topic or queue (any more). PullMessageProcessor.java: 17, or INVALID_PARAMETER; of
+ * earlier brokers SYSTEM_ERROR with 'queueId[5] is illegal'. Any other refusal may pass.
+ */
+export function isQueueGone(error: unknown): boolean {
+  if (!(error instanceof RefusedError)) return false
+  const { code, message } = error
+  if (code === ResponseCode.TOPIC_NOT_EXIST || code === ResponseCode.INVALID_PARAMETER) return true
+  return code === ResponseCode.SYSTEM_ERROR && /queueId\S* is illegal/.test(message)
+}
+
 /** The offset behind a queue's newest message that can be read. */
 export async function maxOffset(cluster: Asked, address: string, topic: string, queueId: number): Promise<number> {
   const { header } = await cluster.ask(address, RequestCode.GET_MAX_OFFSET, [

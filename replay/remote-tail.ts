@@ -12,7 +12,7 @@ import { type Missed, missedAgain } from './inquiry.ts'
 import { type EncodedKnownEnds, KnownEnds } from './known-ends.ts'
 import { lostTail, originOf, placesOf, type SourceQueue, type TailContext, whereIs } from './lost-tail.ts'
 import { inOrder, type Place, PlaceFlag } from './place.ts'
-import type { Reader } from './reader.ts'
+import type { Reader, Waiting } from './reader.ts'
 import { logEnd, maxOffset } from './reading.ts'
 import type { RemoteBroker, Settled } from './remote-broker.ts'
 import { type Arrived, arrived, placeKey, proofOf, traceKey } from './settle.ts'
@@ -130,6 +130,8 @@ export class RemoteTail {
   leave(): KnownEnds {
     this.isUnclear = false
     this.#forgetReading()
+    this.#ahead = []
+    this.#aheadBefore = undefined
     this.#settling = 0
     return this.ends.leave()
   }
@@ -278,8 +280,8 @@ export class RemoteTail {
     return found
   }
 
-  /** The head is stored at the remote: what was found behind it comes before it there. */
-  stored(remoteOffset: number): void {
+  /** These are stored at the remote, from this offset on, the head first: what was found behind it comes before it there. */
+  stored(messages: readonly { place: Place }[], first: number): void {
     const { totals } = this.#context.account
     totals.reordered += this.#aheadOfHead.length
     if (this.#aheadBefore !== undefined) {
@@ -288,7 +290,11 @@ export class RemoteTail {
     }
     this.#ahead = []
     this.#aheadBefore = undefined
-    if (this.#arrived !== undefined) this.#highest = Math.max(this.#highest, remoteOffset)
+    for (const [at, { place }] of messages.entries()) {
+      // What was found goes before such a one, and is in order.
+      if ((place.placeFlags & PlaceFlag.BEHIND) !== 0) totals.reordered++
+      else if (this.#arrived !== undefined) this.#highest = Math.max(this.#highest, first + at)
+    }
   }
 
   get #aheadOfHead() {
@@ -313,20 +319,47 @@ export class RemoteTail {
   /** What was found at the remote of what is in memory now is done. Returns how many messages. */
   passArrived(): number {
     if (this.#arrived === undefined) return 0
+    const { until } = this.#arrived
+    const { isMissing, passed } = this.#pass(this.#queue.inWindow(), false)
+    if (!isMissing) this.#aheadBefore = undefined
+    if (this.#queue.headIndex >= until) this.#forgetReading()
+    return passed
+  }
+
+  /** All that was found is done, also what is not in memory: the lane leaves, and nobody will know of it. Throws where the disk cannot be read. */
+  async passAllArrived(): Promise<void> {
+    const arrived = this.#arrived
+    if (arrived === undefined) return
+    // What of it stands there is done; what is left goes to the next queue, when its source has proven it once more.
+    this.#queue.withdraw()
+    this.#toProve = []
     const { environment, account, stamper } = this.#context
-    const { places, unstamped, until } = this.#arrived
-    const found: number[] = []
+    for (const place of placesOf(this.ends.again.folds, environment.clock.now(), () => -1)) {
+      const stands = whereIs(arrived, stamper.epochId(place.epoch), place)
+      if (stands === undefined) continue
+      this.ends.found(place, stands.remoteOffset)
+      account.replicated(false)
+    }
+    this.#toProve = [...this.ends.again.folds]
+    await this.#queue.through(arrived.until, waiting => void this.#pass(waiting, true))
+  }
+
+  /** Returns whether any of them was not found, and how many were. */
+  #pass(waiting: Iterable<Waiting>, isBehindMissing: boolean): { isMissing: boolean; passed: number } {
+    const { environment, account, stamper } = this.#context
+    const found: Waiting[] = []
     const done: [place: Place, remoteOffset: number][] = []
-    let isMissing = false
+    let isMissing = isBehindMissing
     let { newest } = this.ends
-    for (let index = 0; index < this.#queue.span; index++) {
-      if (this.#queue.isDone(index)) continue
-      const place = this.#queue.place(index)
-      const { epoch, queueOffset } = place
+    for (const entry of waiting) {
+      const { place } = entry
+      const { epoch, queueOffset, placeFlags } = place
       const epochId = stamper.epochId(epoch)
-      const stands = whereIs({ places, unstamped }, epochId, place)
+      const stands = whereIs(this.#arrived!, epochId, place)
+      const isBehind = (placeFlags & PlaceFlag.BEHIND) !== 0
       if (stands === undefined) {
-        isMissing = true
+        // One that goes behind in any case is counted when it does.
+        if (!isBehind) isMissing = true
         continue
       }
       const { remoteOffset, trace } = stands
@@ -336,19 +369,16 @@ export class RemoteTail {
         account.totals.unstamped++
         place.placeFlags |= PlaceFlag.UNSTAMPED
       }
-      found.push(index)
+      found.push(entry)
       done.push([place, remoteOffset])
       // What goes before it stands behind it, or will: the remote had lost that, or it was late.
-      if (remoteOffset < this.#highest || (place.placeFlags & PlaceFlag.BEHIND) !== 0) account.totals.reordered++
-      else if (isMissing) this.#ahead.push({ index: this.#queue.headIndex + index, epoch, queueOffset })
+      if (remoteOffset < this.#highest || isBehind) account.totals.reordered++
+      else if (isMissing) this.#ahead.push({ index: entry.page.firstIndex + entry.at, epoch, queueOffset })
       this.#highest = Math.max(this.#highest, remoteOffset)
     }
-    if (!isMissing) this.#aheadBefore = undefined
-    // From the last on: what is done at the head moves the indexes.
-    for (const index of found.toReversed()) account.replicated(this.#queue.done(index))
+    for (const { page, at } of found.toReversed()) account.replicated(this.#queue.isDoneNow(page, at))
     if (newest !== undefined && newest !== this.ends.newest) this.ends.note(newest, [])
     for (const [place, remoteOffset] of done) this.ends.found(place, remoteOffset)
-    if (this.#queue.headIndex >= until) this.#forgetReading()
-    return found.length
+    return { isMissing, passed: found.length }
   }
 }

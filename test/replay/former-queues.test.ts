@@ -4,7 +4,7 @@
 import test from 'ava'
 import { Cursor, type Slot } from '../../replay/cursor.ts'
 import type { FakeSend } from './fake-cluster.ts'
-import { Scene, slotFolder, TOPIC, texts } from './scene.ts'
+import { refusesPulls, Scene, slotFolder, TOPIC, texts } from './scene.ts'
 
 /** All queues of the remote together. */
 function everywhere(scene: Scene): string[] {
@@ -62,6 +62,34 @@ test('a broker that a lane has left and that comes back whole costs nothing', as
   await scene.environment.settled()
   comesBack()
   await scene.until('all is there again', () => everywhere(scene).length === 4)
+})
+
+test('where it refuses to be read at first it is looked after later', async t => {
+  const { scene, first, comesBack } = await rerouted(texts(0, 4))
+  first.loseTailOf(TOPIC, 0, 2)
+  refusesPulls(first, 2)
+  comesBack()
+  await scene.until('all is there', () => everywhere(scene).length === 5)
+  t.is(scene.account.totals.replicated, 5)
+})
+
+test('what was found in the present queue since is in order, what goes behind it is not', async t => {
+  const { scene, first, second, comesBack } = await rerouted(texts(0, 5))
+  const held: FakeSend[] = []
+  second.onSend = send => {
+    send.store()
+    held.push(send)
+  }
+  scene.send(['m10', 'm11'])
+  await scene.until('they are stored', () => held.length > 0)
+  first.loseTailOf(TOPIC, 0, 1)
+  comesBack()
+  await scene.environment.pass(5_000)
+  second.onSend = send => send.answerStored(send.store())
+  for (const { request } of held) request.breakOff()
+  await scene.allDone()
+  t.deepEqual(second.texts(TOPIC, 0), ['m9', 'm10', 'm11', 'm4'])
+  t.is(scene.account.totals.reordered, 1)
 })
 
 test('of what it has lost it may have a part, that a killed process had not seen', async t => {

@@ -2,6 +2,7 @@
 // from the source.
 
 import test from 'ava'
+import { decodeHeader, RequestCode } from '../../codec/index.ts'
 import { Cursor, type Slot } from '../../replay/cursor.ts'
 import { propertiesWith } from './sample.ts'
 import { FOLDER, Scene, TOPIC } from './scene.ts'
@@ -60,6 +61,29 @@ for (const others of [0, 8, 10])
     t.deepEqual(scene.account.totals.lost, {})
     t.is(scene.account.totals.replicated, 20)
   })
+
+test('known ends that grow too old while a remote is slow to be read are kept until it was', async t => {
+  const scene = await Scene.open()
+  const { broker } = scene.remote
+  await sendSlowly(scene, texts(0, 14), 61_000)
+  broker.loseTailOf(TOPIC, 0, 2)
+  broker.intercept = request => {
+    const { code, ext } = decodeHeader(request.head)
+    if (code !== RequestCode.PULL_MESSAGE || ext.get('topic') !== TOPIC) return false
+    const { intercept } = broker
+    scene.environment.clock.after(4_000, () => {
+      broker.intercept = () => false
+      broker.serve(request)
+      broker.intercept = intercept
+    })
+    return true
+  }
+  scene.send(['next'])
+  await scene.environment.pass(120_000)
+  broker.intercept = () => false
+  await scene.allDone()
+  t.deepEqual(scene.arrived().toSorted(), [...texts(0, 14), 'next'].toSorted())
+})
 
 test('what waits meanwhile comes behind it', async t => {
   const scene = await Scene.open()

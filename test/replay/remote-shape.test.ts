@@ -2,7 +2,7 @@
 // elsewhere.
 
 import test from 'ava'
-import { Scene, TOPIC } from './scene.ts'
+import { refusesPulls, Scene, TOPIC } from './scene.ts'
 
 const texts = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => `m${from + index}`)
 
@@ -61,6 +61,63 @@ test('a queue that cannot be read any more either keeps nobody', async t => {
   await scene.allDone()
   t.deepEqual(scene.arrived(1), ['m1'])
   t.is(scene.account.totals.replicated, 2)
+})
+
+/** A process that had 3,000 or so messages stored at queue 1, and was killed before a slot; that queue is to be left. */
+async function killedWithAllStored(messages: number): Promise<Scene> {
+  const scene = await Scene.open()
+  scene.send(['first'], 1)
+  await scene.allDone()
+  await scene.environment.pass(3_000)
+  scene.send(texts(0, messages), 1)
+  await scene.until('all is stored', () => scene.arrived(1).length === messages + 1)
+  scene.remote.writeQueuesMax = 1
+  return scene
+}
+
+test('what was found in a queue is not sent again to the next, also where it does not fit in memory', async t => {
+  const scene = await killedWithAllStored(3_000)
+  await scene.crash()
+  await scene.allDone()
+  await scene.environment.pass(5_000)
+  t.is(scene.arrived(1).length, 3_001)
+  t.deepEqual(scene.arrived(0), [])
+  t.is(scene.account.totals.replicated, 3_001)
+})
+
+test('a queue that is only too busy to be read is not left', async t => {
+  const scene = await killedWithAllStored(20)
+  refusesPulls(scene.remote.broker, 3)
+  await scene.crash()
+  await scene.allDone()
+  t.is(scene.arrived(1).length, 21)
+  t.deepEqual(scene.arrived(0), [])
+})
+
+test('so it is where a broker is left', async t => {
+  const scene = await Scene.open({ remoteBrokers: 2, remoteBrokerAway: 'reroute' })
+  const [first, second] = scene.remote.brokers
+  scene.send(['first'])
+  await scene.allDone()
+  await scene.environment.pass(3_000)
+  const late = scene.forward(0).store('late')
+  scene.send(texts(0, 3_000))
+  await scene.until('all but the late one is stored', () => first!.texts(TOPIC, 0).length === 3_001)
+  first!.onSend = () => {}
+  late.ack()
+  await scene.environment.settled()
+  await scene.crash()
+  // The late one is at the source only, and that is away.
+  scene.environment.network.stop(scene.source.broker.address)
+  await scene.until('a part is found', () => scene.account.totals.replicated > 500)
+  await scene.environment.pass(5_000)
+  scene.remote.away.add(first!)
+  scene.environment.network.stop(first!.address)
+  await scene.environment.pass(100_000)
+  scene.source.connect(scene.environment.network)
+  await scene.allDone()
+  t.is(first!.texts(TOPIC, 0).length, 3_001)
+  t.deepEqual(second!.texts(TOPIC, 0), ['late'])
 })
 
 for (const reroute of [false, true])

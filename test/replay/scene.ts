@@ -2,7 +2,7 @@
 //
 // The source stores what a test lets it store and in what order; the test says when each ack comes. Topic `orders`.
 
-import { encodeMember, memberBytes, type StoredMessage } from '../../codec/index.ts'
+import { decodeHeader, encodeMember, memberBytes, RequestCode, type StoredMessage } from '../../codec/index.ts'
 import { Acceptance } from '../../proxy/acceptance.ts'
 import type { Account } from '../../replay/account.ts'
 import { firstValue } from '../../replay/check.ts'
@@ -15,13 +15,25 @@ import { Send } from '../../replay/send.ts'
 import type { SourceBroker } from '../../replay/source-broker.ts'
 import { type FakeDisk, FakeEnvironment } from '../support/fake-environment.ts'
 import type { Random } from '../support/random.ts'
-import { FakeCluster, type FakeSend } from './fake-cluster.ts'
+import { type FakeBroker, FakeCluster, type FakeSend } from './fake-cluster.ts'
 import { BORN, own, propertiesWith } from './sample.ts'
 
 export const TOPIC = 'orders'
 export const FOLDER = '/data/brokers/paris-a'
 
 export const texts = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => `m${from + index}`)
+
+/** It is too busy to be read, so many times. */
+export function refusesPulls(broker: FakeBroker, times: number): void {
+  let left = times
+  broker.intercept = request => {
+    const { code, ext } = decodeHeader(request.head)
+    if (code !== RequestCode.PULL_MESSAGE || ext.get('topic') !== TOPIC || left === 0) return false
+    left--
+    request.answer({ code: 2, remark: '[TIMEOUT_CLEAN_QUEUE]broker busy' })
+    return true
+  }
+}
 
 /** Where a remote's cursor and dead letters are. */
 export function slotFolder(label = 'default'): string {

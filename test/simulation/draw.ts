@@ -53,6 +53,16 @@ function leave(random: Random, setup: Setup, length: number, steps: Step[]): voi
   const losesRecords = random.chance(0.7) ? random.integer(1, 8) : 0
   const broker = random.integer(0, 1)
   steps.push({ at, do: 'broker restarts', side: 'remote', broker, downMs, losesRecords, isAway: true })
+  // When it is there again it may be too busy to be read.
+  if (random.chance(0.3))
+    steps.push({
+      at: at + downMs - 1_000,
+      do: 'refuse',
+      side: 'remote',
+      broker,
+      code: 11,
+      forMs: random.integer(2_000, 20_000),
+    })
   const end = at + downMs + random.pick([0, 20_000])
   for (let next = at + 100; next < end; next += random.integer(200, 12_000))
     steps.push({ at: next, ...drawSend(random, setup) } as Step)

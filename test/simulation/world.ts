@@ -224,7 +224,8 @@ export class World {
     const logs = this.logs.slice(this.#inDoubtSince ?? -1)
     const isSaid = logs.some(log => log.said('what was acked last may be missing').length > 0)
     if (this.#inDoubtSince !== undefined && !isSaid) this.problem('it is not said that what was acked last is in doubt')
-    if (this.#inDoubtSince === undefined && isSaid && !this.happened.has('power cut') && !this.happened.has('disk'))
+    const mayBe = ['power cut', 'disk', 'disk stall'].some(cause => this.happened.has(cause))
+    if (this.#inDoubtSince === undefined && isSaid && !mayBe)
       this.problem('it is said that what was acked last is in doubt, and nothing is')
     this.#inDoubtSince = undefined
   }
