@@ -531,7 +531,9 @@ export class SourceBroker {
     try {
       await this.journal.checkpoint(async areSegmentsNeedless => {
         const both = isRestedOn || areSegmentsNeedless || needless.length > 0
-        await Promise.all(writes.map(write => write(both)))
+        // One that fails does not end the others, and the next are not to be written beside them.
+        const written = await Promise.allSettled(writes.map(write => write(both)))
+        for (const one of written) if (one.status === 'rejected') throw one.reason
       })
     } catch (error) {
       this.#isRestedOn ||= isRestedOn

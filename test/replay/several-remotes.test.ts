@@ -1,6 +1,7 @@
 // Several remotes on one journal: each has its own cursor, its own pace and its own account, and none minds another.
 
 import test from 'ava'
+import { DiskError } from '../support/fake-disk.ts'
 import type { FakeCluster } from './fake-cluster.ts'
 import { Scene, type SceneOptions, TOPIC, texts } from './scene.ts'
 
@@ -410,4 +411,36 @@ test('what one reads back while memory is full is not kept for another that is a
   await scene.allDone()
   for (const label of LABELS) t.deepEqual(arrivedAt(scene, label, 0), all)
   t.is(scene.replay.memory.used, 0)
+})
+
+test('where the cursor of one cannot be written, no two writes of the cursor of another meet', async t => {
+  const scene = await Scene.open({ remotes: LABELS })
+  const { fileSystem, clock } = scene.environment
+  /** Steps that a write has taken: it has two. */
+  const writing = new Map<string, number>()
+  let met = 0
+  fileSystem.fault = (operation, path) => {
+    if (operation !== 'overwrite') return undefined
+    if (path.includes('/rome/')) return new DiskError('EIO', operation, path)
+    if (writing.has(path)) met++
+    writing.set(path, 0)
+    return undefined
+  }
+  fileSystem.step = async (operation, path) => {
+    if (operation !== 'overwrite') return
+    const steps = writing.get(path)! + 1
+    writing.set(path, steps)
+    await new Promise<void>(resolve => void clock.after(1_300, resolve))
+    if (steps === 2) writing.delete(path)
+  }
+  for (let second = 0; second < 20; second++) {
+    scene.send([`m${second}`])
+    await scene.environment.pass(1_000)
+  }
+  fileSystem.fault = () => undefined
+  await scene.allDone()
+  t.is(met, 0)
+  await scene.crash(true)
+  await scene.environment.pass(10_000)
+  t.is(arrivedAt(scene, 'oslo').length, 20)
 })

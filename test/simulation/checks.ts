@@ -119,6 +119,8 @@ function isExcused(world: World, message: Message): boolean {
   if (message.atSource.some(copy => world.unsaved.has(placeText(message, copy)))) return true
   if (world.setup.journal?.ack === 'fsync' && !world.happened.has('disk')) return false
   const window = SYNC_DELAY + 6 * world.setup.diskMost + world.setup.latency * 4 + 50
+  // What the process had passed on may be on its way to the client when it dies.
+  const onItsWay = world.setup.latency * 4
   const cuts = world.happened.get('power cut') ?? []
   const failures = world.happened.get('disk') ?? []
   // What was written just before a process was killed is synced by the next one, before it serves.
@@ -126,13 +128,13 @@ function isExcused(world: World, message: Message): boolean {
   const ends = (world.happened.get('death') ?? []).filter(death =>
     cuts.some(cut => death <= cut && !served.some(at => death < at && at <= cut)),
   )
-  if (message.toldAt.some(at => ends.some(death => at <= death && death - at < window))) return true
+  if (message.toldAt.some(at => ends.some(death => at <= death + onItsWay && death - at < window))) return true
   // A write that stalls keeps the sync waiting, too.
   const stalls = world.happened.get('disk stall') ?? []
   return message.toldAt.some(at =>
     cuts.some(
       cut =>
-        at <= cut &&
+        at <= cut + onItsWay &&
         (cut - at < window ||
           failures.some(failure => failure <= cut) ||
           stalls.some(stall => stall <= cut && cut - stall < STALL_MOST)),
