@@ -58,6 +58,7 @@ function collectBrokers(set: SetMetric, brokers: readonly SourceBroker[]): void 
   const kinds: [kind: string, read: (broker: SourceBroker) => { bytes: number; files: number }][] = [
     ['places', ({ journal }) => journal.counts],
     ['bodies', ({ spill }) => spill.counts],
+    ['kept', ({ kept }) => kept.counts],
   ]
   for (const [kind, read] of kinds) {
     set(

@@ -26,6 +26,8 @@ export interface BlockFile {
   pages: Map<Page, Backlog>
   /** Lowest era of its blocks. */
   era: number
+  /** Some of its bodies may not be had from the source again. */
+  keeps: boolean
   /** Some of it cannot be read: it is not written anew. */
   stays?: boolean
 }
@@ -212,6 +214,7 @@ async function rewrite(
       moved.push({ page, backlog, block, had, has: messages.map(({ body }) => body !== undefined) })
       file.bytes += bytes.length
       file.era = Math.min(file.era, eraOf(page.epoch))
+      file.keeps ||= page.keeps
     }
     await out.sync()
   } finally {
@@ -222,7 +225,7 @@ async function rewrite(
 
 /** With its header, and nothing else. */
 export function newBlockFile(path: string): BlockFile {
-  return { path, bytes: SEGMENT_HEADER_BYTES, pages: new Map(), era: Number.POSITIVE_INFINITY }
+  return { path, bytes: SEGMENT_HEADER_BYTES, pages: new Map(), era: Number.POSITIVE_INFINITY, keeps: false }
 }
 
 /** Its places, with the bodies that have to stay. */

@@ -277,6 +277,19 @@ export class Feed {
     await this.#deadLetters.close()
   }
 
+  /** Up to then all brokers of the remote have answered, and what is known to be there was looked after. */
+  get answeredUntil(): number {
+    let until = this.#environment.clock.now()
+    for (const { remoteQueue, tail, formers } of this.#lanes.values()) {
+      until = Math.min(until, formers.answeredUntil)
+      if (tail.ends.isEmpty) continue
+      const answeredAt = remoteQueue && this.#remoteBrokers.get(remoteQueue.broker)?.lastAnswerAt
+      const isOpen = tail.mustLook || tail.ends.isAgain || answeredAt === undefined
+      until = Math.min(until, isOpen ? Number.NEGATIVE_INFINITY : answeredAt)
+    }
+    return until
+  }
+
   // The cursor
 
   /** What is done now; `common` is what all feeds of the journal have alike. The returned function writes it, to one slot or to both. */

@@ -39,6 +39,8 @@ export interface FileSystem {
   overwrite(path: string, bytes: Buffer): Promise<void>
   /** The file is this, or, after a crash, what it was. Synced. */
   replace(path: string, bytes: Buffer): Promise<void>
+  /** It has another name from now on; after a crash before this is done, either. Nothing where it is not there. */
+  rename(from: string, to: string): Promise<void>
   /** It does not come back after a crash. */
   remove(path: string): Promise<void>
   /** With all that is in it; nothing where there is none. */
@@ -133,6 +135,14 @@ export const realFileSystem: FileSystem = {
   async sync(path) {
     await syncPath(path)
     await syncPath(dirname(path))
+  },
+  async rename(from, to) {
+    try {
+      await fs.rename(from, to)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    }
+    await syncPath(dirname(to))
   },
   async remove(path) {
     await fs.rm(path, { force: true })

@@ -100,6 +100,15 @@ export class FormerQueues {
     return Math.min(...this.#queues.map(({ ends }) => ends.oldestEra))
   }
 
+  /** Up to then their brokers have answered, and they were looked after; without limit where there are none. */
+  get answeredUntil(): number {
+    const until = this.#queues.map(({ remote, lookedAt }) => {
+      const { lastAnswerAt, settled } = this.#context.remoteBroker(remote.broker)
+      return settled?.number === lookedAt ? lastAnswerAt : undefined
+    })
+    return Math.min(...until.map(at => at ?? Number.NEGATIVE_INFINITY))
+  }
+
   /** Forgets what its broker has kept for so many milliseconds. */
   forget(retention: number): void {
     this.#queues = this.#queues.filter(queue => {

@@ -13,6 +13,7 @@ import { type Clock, sleep } from './clock.ts'
 import { type Cluster, RefusedError } from './cluster.ts'
 import type { Fold } from './folded-places.ts'
 import { Inquiry, type Verdict } from './inquiry.ts'
+import type { Found } from './kept-bodies.ts'
 import type { KnownEnds } from './known-ends.ts'
 import { type Place, PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
@@ -31,6 +32,8 @@ const NOT_YET_PAUSE = 20
 const NOT_YET_MOST = 1_000
 /** Places asked for by their commit-log offsets at a time. */
 const INQUIRIES = 32
+/** Milliseconds for which the source has to refuse what the journal should have, and has not, until it is lost. */
+const REFUSED_MOST = 60_000
 
 /** Of a queue that is not there (any more). */
 const GONE: Pulled = { messages: [], nextOffset: 0, minOffset: 0, maxOffset: 0 }
@@ -50,6 +53,8 @@ export interface GapSource {
   ends(): Pick<KnownEnds, 'foldOf' | 'isAgain'>
   /** What was found at the remote, of pages that came into memory meanwhile, is done: it must not count as lost. */
   passArrived(): void
+  /** What the journal has of these, that may not be had from the source. */
+  kept(places: readonly Place[]): Promise<Found>
   /** It does not let us read. */
   refused(reason: string): void
 }
@@ -65,6 +70,9 @@ export class GapFiller {
   #round: Promise<void> | undefined
   /** Since when the first gap lies beyond what the source lets us read. */
   #notYetSince: number | undefined
+  /** What the journal should have, and has not, by sequence; and since when the source refuses that, too. */
+  #absent = new Map<number, LostCause>()
+  #refusedSince: number | undefined
 
   constructor(
     clock: Clock,
@@ -123,6 +131,64 @@ export class GapFiller {
   }
 
   async #fill(starts: readonly number[]): Promise<void> {
+    if (await this.#takeKept()) return
+    try {
+      await this.#fillFromSource(starts)
+      this.#refusedSince = undefined
+    } catch (error) {
+      if (!(error instanceof RefusedError) || !this.#giveUpAbsent()) throw error
+    }
+  }
+
+  /** Takes what the journal has kept; false where it has none of what is missing. */
+  async #takeKept(): Promise<boolean> {
+    const queue = this.#queue
+    const wanted: Place[] = []
+    this.#absent.clear()
+    for (let index = 0; index < Math.min(queue.span, this.#memory.isFull ? 1 : WINDOW); index++) {
+      if (!this.#isGap(index)) continue
+      const place = queue.place(index)
+      if ((place.placeFlags & PlaceFlag.JOURNALED) !== 0) wanted.push(place)
+    }
+    if (wanted.length === 0) return false
+    const { bodies, cause } = await this.#source.kept(wanted)
+    for (const place of wanted)
+      if (cause !== undefined && !bodies.has(place.sequence))
+        this.#absent.set(place.sequence, isAgain(place) ? cause : 'journal')
+    let filled = 0
+    this.#source.passArrived()
+    // What was done meanwhile has moved the others.
+    for (let index = 0; index < Math.min(queue.span, TAKEN); index++) {
+      if (!this.#isGap(index)) continue
+      const place = queue.place(index)
+      const found = bodies.get(place.sequence)
+      if (found === undefined) continue
+      if (index > 0 && this.#memory.isFull) break
+      if (isAgain(place)) queue.setCheck(index, found.place.bornTimestamp, found.place.hash)
+      this.#memory.keepAnyway(found.body)
+      queue.fill(index, found.body)
+      filled++
+    }
+    return filled > 0
+  }
+
+  /** What the journal has not, and the source refuses for long enough, is lost. */
+  #giveUpAbsent(): boolean {
+    if (this.#absent.size === 0) return false
+    const now = this.#clock.now()
+    this.#refusedSince ??= now
+    if (now - this.#refusedSince < REFUSED_MOST) return false
+    const lost: [index: number, cause: LostCause][] = []
+    this.#source.passArrived()
+    for (let index = 0; index < Math.min(this.#queue.span, TAKEN); index++) {
+      const cause = this.#isGap(index) ? this.#absent.get(this.#queue.place(index).sequence) : undefined
+      if (cause !== undefined) lost.push([index, cause])
+    }
+    this.#giveUpAll(lost)
+    return lost.length > 0
+  }
+
+  async #fillFromSource(starts: readonly number[]): Promise<void> {
     const { topic, queueId, turns } = this.#source
     const address = this.#source.address()
     const answers = await Promise.all(

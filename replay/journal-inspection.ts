@@ -5,7 +5,7 @@ import type { Totals } from './account.ts'
 import type { QueueState } from './cursor.ts'
 import type { Environment } from './environment.ts'
 import { FoldedPlaces } from './folded-places.ts'
-import { type Damage, type JournalPlace, JournalReading } from './journal-reading.ts'
+import { type Damage, type JournalPlace, JournalReading, type KeptFileReading } from './journal-reading.ts'
 import type { EncodedKnownEnds } from './known-ends.ts'
 import type { DeadLetterFile, RemoteName, RemoteReading, SlotReading } from './remote-reading.ts'
 
@@ -96,6 +96,8 @@ export interface BrokerInspection {
   broker: string
   segments: SegmentInspection[]
   blockFiles: BlockFileInspection[]
+  /** Bodies of what is done, for a remote that loses its tail. They are no part of what waits. */
+  keptFiles: KeptFileReading[]
   otherFiles: string[]
   remotes: RemoteInspection[]
   queues: QueueInspection[]
@@ -206,6 +208,7 @@ export async function inspectJournal(
       messages: file.messages,
       withBody: file.withBody,
     })),
+    keptFiles: reading.keptFiles,
     otherFiles: reading.otherFiles,
     remotes: inspected,
     queues: queues.sorted(),

@@ -12,6 +12,7 @@ import { type BlockHeader, decodeBlockBodies, decodeBlockPlaces } from './block.
 import { parseBlockFileName, type ScannedBlock, scanBlockFile } from './block-file.ts'
 import type { Body } from './body.ts'
 import type { Environment } from './environment.ts'
+import { type KeptFile, parseKeptFileName } from './kept-bodies.ts'
 import type { Place } from './place.ts'
 import { type ReadableFiles, readableFiles, readWhole, unlessGone } from './readable-files.ts'
 import { type RemoteName, RemoteReading } from './remote-reading.ts'
@@ -87,13 +88,17 @@ export interface BlockFileReading extends FileReading {
   readTo: number
 }
 
+export type KeptFileReading = Pick<KeptFile, 'name' | 'since'> & { bytes: number }
+
 type Visit = (batch: Batch) => void | Promise<void>
 
 export class JournalReading {
   readonly remotes: readonly RemoteReading[]
   readonly segments: SegmentReading[] = []
   readonly blockFiles: BlockFileReading[] = []
-  /** Files that are neither: damage that was kept aside, and what nobody knows. */
+  /** What is done, and kept for a while: its places are not read. */
+  readonly keptFiles: KeptFileReading[] = []
+  /** Files that are none of these: damage that was kept aside, and what nobody knows. */
   readonly otherFiles: string[] = []
   /** Sequences of which a record was found. */
   readonly seen = new SequenceSet()
@@ -129,9 +134,17 @@ export class JournalReading {
     await this.#readBlocks(visit, bodies, true)
     this.end = end
     this.segments.reverse()
-    for (const name of (await this.#files.list(this.#folder)).sort())
-      if (name !== 'remotes' && parseSegmentName(name) === undefined && parseBlockFileName(name) === undefined)
-        this.otherFiles.push(name)
+    for (const name of (await this.#files.list(this.#folder)).sort()) {
+      if (name === 'remotes' || parseSegmentName(name) !== undefined || parseBlockFileName(name) !== undefined) continue
+      const kept = parseKeptFileName(name)
+      if (kept === undefined) this.otherFiles.push(name)
+      else await this.#noteKept(kept)
+    }
+  }
+
+  async #noteKept({ name, since }: KeptFile): Promise<void> {
+    const bytes = await unlessGone(() => this.#files.size(`${this.#folder}/${name}`))
+    if (bytes !== undefined) this.keptFiles.push({ name, since, bytes })
   }
 
   /** Whether the gateway has written a cursor since this began: then what it knew to wait may be done and gone. */

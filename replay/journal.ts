@@ -47,6 +47,8 @@ export interface JournalOptions {
   segmentBytes: number
   /** Milliseconds after which a write or sync that somebody waits for counts as failed. */
   stallTimeout: number
+  /** What is done with a segment that has bodies, in place of removing it. */
+  keep(path: string): Promise<void>
 }
 
 /** A stretch of sequences, in one file or, after a failure, several. */
@@ -59,6 +61,9 @@ interface Segment {
   live: number
   /** Lowest era of its places. */
   era: number
+  /** Whether it has bodies, and whether anything in it was done before a block had it. */
+  hasBodies: boolean
+  isDoneHere: boolean
 }
 
 /** Bytes of a segment of which it is not known whether they are on the disk. */
@@ -112,6 +117,7 @@ export class Journal {
   #end = 0
   #gathered = 0
   #gatheredEra = 0
+  #gatheredBodies = false
   #flushScheduled = false
   #cancelSync: (() => void) | undefined
   #ending: Promise<unknown> = Promise.resolve()
@@ -167,6 +173,11 @@ export class Journal {
     return this.#segments.length > segments ? this.#segments[0]!.lastSequence : undefined
   }
 
+  /** Those with bodies. */
+  get pathsWithBodies(): string[] {
+    return this.#segments.flatMap(({ hasBodies, paths }) => (hasBodies ? paths : []))
+  }
+
   /** Goes on from what recovery found. */
   async open({ sequence, nextSegmentId, topics, epochIds, segments }: JournalStart): Promise<void> {
     this.sequence = sequence
@@ -182,6 +193,8 @@ export class Journal {
         last.live += segment.live
         last.lastSequence = Math.max(last.lastSequence, segment.lastSequence)
         last.era = Math.min(last.era, segment.era)
+        last.hasBodies ||= segment.hasBodies
+        last.isDoneHere ||= segment.isDoneHere
       } else this.#segments.push({ ...segment, paths: [path] })
     }
     await this.#prepare()
@@ -211,6 +224,7 @@ export class Journal {
       this.#room(PLACE_BYTES)
       this.#end = encodePlace(this.#slab, this.#end, this.#salt, place, topicNumber, queueId)
     } else {
+      this.#gatheredBodies = true
       this.#room(placeWithBodyBytes(body))
       this.#end = encodePlaceWithBody(this.#slab, this.#end, this.#salt, place, body, topicNumber, queueId)
     }
@@ -237,11 +251,12 @@ export class Journal {
     this.#topicNames.set(number, name)
   }
 
-  /** A place needs no more of the journal. */
-  done(sequence: number): void {
+  /** A place needs no more of the journal: it is done, or a block has it. */
+  done(sequence: number, isInBlock = false): void {
     for (const segment of this.#segments) {
       if (sequence > segment.lastSequence) continue
       if (sequence >= segment.firstSequence) segment.live--
+      if (!isInBlock) segment.isDoneHere = true
       return
     }
   }
@@ -262,7 +277,11 @@ export class Journal {
     }
     for (const segment of needless) {
       this.#forgetDoubts(segment)
-      for (const path of segment.paths) await this.#environment.fileSystem.remove(path)
+      // Where blocks had all of it they are kept.
+      const isKept = segment.hasBodies && segment.isDoneHere
+      for (const path of segment.paths)
+        if (isKept) await this.#options.keep(path)
+        else await this.#environment.fileSystem.remove(path)
       const at = this.#segments.indexOf(segment)
       if (at >= 0) this.#segments.splice(at, 1)
     }
@@ -315,7 +334,9 @@ export class Journal {
       segment.era = Math.min(segment.era, this.#gatheredEra)
       segment.lastSequence = this.sequence - 1
       segment.live += this.#gathered
+      segment.hasBodies ||= this.#gatheredBodies
       this.#gathered = 0
+      this.#gatheredBodies = false
     }
     segment.bytes += bytes.length
     if (file === undefined) {
@@ -351,7 +372,8 @@ export class Journal {
     this.#file = this.#next
     this.#next = undefined
     const paths = this.#file === undefined ? [] : [this.#file.path]
-    this.#current = { paths, bytes: 0, firstSequence: -1, lastSequence: -1, live: 0, era: 0 }
+    const bodies = { hasBodies: false, isDoneHere: false }
+    this.#current = { paths, bytes: 0, firstSequence: -1, lastSequence: -1, live: 0, era: 0, ...bodies }
     if (this.#file !== undefined) this.#segmentOf.set(this.#file, this.#current)
     this.#segments.push(this.#current)
     // After a failure the retry makes it: a full disk must not cost a file a turn.

@@ -19,6 +19,7 @@ import type { Environment } from './environment.ts'
 import type { Fold, Foldable } from './folded-places.ts'
 import { type EncodedFormerQueue, FormerQueues } from './former-queues.ts'
 import { GapFiller } from './gap-filler.ts'
+import type { KeptBodies } from './kept-bodies.ts'
 import type { EncodedKnownEnds } from './known-ends.ts'
 import { LinkError } from './link.ts'
 import { type Place, PlaceFlag } from './place.ts'
@@ -49,6 +50,7 @@ export interface LaneContext {
   /** How much the source broker is asked at a time. */
   turns: Turns
   memory: BodyMemory
+  kept: Pick<KeptBodies, 'find'>
   account: Account
   deadLetters: DeadLetters
   remoteBroker(name: string): RemoteBroker
@@ -121,6 +123,7 @@ export class Lane {
         queueId,
         address: context.sourceAddress,
         turns: context.turns,
+        kept: places => context.kept.find(topic, queueId, places),
         ends: () => this.tail.ends,
         passArrived: () => this.#fewerInParts(this.tail.passArrived()),
         refused: reason => context.refused(topic, reason),
@@ -461,7 +464,11 @@ export class Lane {
   #lost(place: Foldable, cause: LostCause, hadBody: boolean): void {
     const { account, environment } = this.#context
     const { queueOffset } = place
-    environment.log.error({ ...this.#named, queueOffset, cause }, 'message lost: the source no longer has it')
+    const isGone = cause === 'expired' || cause === 'source'
+    const reason = isGone
+      ? 'the source no longer has it'
+      : 'it is not here any more, and may not be had from the source'
+    environment.log.error({ ...this.#named, queueOffset, cause }, `message lost: ${reason}`)
     account.lost(cause, hadBody)
     if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) this.tail.ends.gaveUp(place)
   }

@@ -31,6 +31,8 @@ export const PlaceFlag = {
   UNSTAMPED: 8,
   /** It was in a queue that its lane has left, and goes behind what stands in the present one. Never in a record. */
   BEHIND: 16,
+  /** Its body was in the journal before the ack, and is kept there for a time: it may not be had from the source. */
+  JOURNALED: 32,
 } as const
 
 /**
@@ -208,6 +210,28 @@ export function decodeRecord(
   if (bytes.readUInt32BE(at) !== crc32(bytes.subarray(at + 4, end), salt)) return undefined
   const record = decodeWhole(bytes, at, length)
   return record && { record, end }
+}
+
+/** As a place's record has them. */
+export interface QueueNumbers {
+  topicNumber: number
+  queueId: number
+}
+
+/** Of the record at `at`, that is of a place. */
+export function queueOf(bytes: Buffer, at: number): QueueNumbers {
+  return { topicNumber: bytes.readUInt32BE(at + 12), queueId: bytes.readInt32BE(at + 16) }
+}
+
+/** Bytes of the record at `at`, as it says itself, where it is a place's of another queue; else 0. */
+export function bytesOfOther(bytes: Buffer, at: number, { topicNumber, queueId }: QueueNumbers): number {
+  if (at + PLACE_BYTES > bytes.length) return 0
+  const kind = bytes[at + 4]!
+  if (kind !== KIND_PLACE && kind !== KIND_PLACE_WITH_BODY) return 0
+  const own = queueOf(bytes, at)
+  if (own.topicNumber === topicNumber && own.queueId === queueId) return 0
+  const length = bytes.readUInt32BE(at + 8)
+  return length >= PLACE_BYTES && length <= RECORD_BYTES_MAX && length % 8 === 0 ? length : 0
 }
 
 function decodeWhole(bytes: Buffer, at: number, length: number): JournalRecord | undefined {

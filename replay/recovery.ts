@@ -152,6 +152,7 @@ export class Recovery {
       this.#high = Math.max(this.#high, header.maxSequence)
       this.#epochIds.set(header.epoch, header.epochId)
       file.era = Math.min(file.era, eraOf(header.epoch))
+      file.keeps ||= header.keeps
       if (blocks.has(header.minSequence) && !(await isWholeBlock(this.#diskFiles, scanned))) return
       blocks.set(header.minSequence, { ...scanned, file })
     })
@@ -187,6 +188,8 @@ export class Recovery {
       lastSequence: -1,
       live: 0,
       era: 0,
+      hasBodies: false,
+      isDoneHere: false,
     }
     const read = readSegment(bytes, salt, {
       topic: () => {},
@@ -198,6 +201,8 @@ export class Recovery {
         segment.firstSequence =
           segment.firstSequence < 0 ? place.sequence : Math.min(segment.firstSequence, place.sequence)
         segment.lastSequence = Math.max(segment.lastSequence, place.sequence)
+        // A block that has it may be torn: that is found when it is read.
+        if (body !== undefined) segment.hasBodies = segment.isDoneHere = true
         if (!this.#see(place.sequence)) return
         if (place.skipMask !== 0) this.#countSkipped(place)
         const topic = this.#topics.get(topicNumber)

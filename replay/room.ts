@@ -24,6 +24,8 @@ export interface RoomOptions {
 export interface Used {
   places: number
   blocks: number
+  /** Of what is done, and kept for a while: it makes room for everything else. */
+  kept: number
 }
 
 export class Room {
@@ -57,11 +59,22 @@ export class Room {
   /** Whether bodies may take so many bytes more. */
   has(bytes: number): boolean {
     const { maxBytes, minFreeBytes } = this.#options
-    const segment = this.placesSegmentBytes
     const used = this.#used()
+    return this.#needed(used) + bytes <= maxBytes && this.#freeBytes + used.kept - bytes >= minFreeBytes
+  }
+
+  /** Bytes that are to be given up of what is kept, so that a file of bodies has room. */
+  get excess(): number {
+    const { maxBytes, minFreeBytes } = this.#options
+    const used = this.#used()
+    const ahead = this.bodiesFileBytes
+    return Math.max(this.#needed(used) + used.kept + ahead - maxBytes, minFreeBytes + ahead - this.#freeBytes)
+  }
+
+  #needed({ places, blocks }: Used): number {
+    const segment = this.placesSegmentBytes
     // Room for the segments of places before the oldest goes into blocks, and for the blocks without bodies that follow.
-    const places = Math.max(used.places, (PLACES_SEGMENTS + 1) * segment) + segment
-    return used.blocks + places + bytes <= maxBytes && this.#freeBytes - bytes >= minFreeBytes
+    return blocks + Math.max(places, (PLACES_SEGMENTS + 1) * segment) + segment
   }
 
   /** Whether neither memory nor disk takes more, a page of so many bytes at a time. Once full, until there is room again. */

@@ -7,7 +7,7 @@
 
 import { crc32 } from 'node:zlib'
 import type { Message } from './message.ts'
-import { decodeRecord, type Place } from './place.ts'
+import { bytesOfOther, decodeRecord, type JournalRecord, type Place, type QueueNumbers } from './place.ts'
 
 const MAGIC = 'TEEPLACE'
 const VERSION = 2
@@ -104,25 +104,31 @@ export function readSegment(bytes: Buffer, salt: number, visitor: PlaceVisitor):
   const headerWhole = isWholeHeader(bytes)
   const damaged: ReadSegment['damaged'] = []
   const end = writtenEnd(bytes)
-  let at = SEGMENT_HEADER_BYTES
-  let damagedFrom = -1
-  while (at < end) {
-    const read = decodeRecord(bytes, at, salt)
-    if (read === undefined) {
-      if (damagedFrom < 0) damagedFrom = at
-      at += ALIGNMENT
-      continue
-    }
-    if (damagedFrom >= 0) damaged.push({ at: damagedFrom, bytes: at - damagedFrom })
-    damagedFrom = -1
-    at = read.end
-    const { record } = read
+  let readTo = SEGMENT_HEADER_BYTES
+  for (const { record, at, end: recordEnd } of recordsIn(bytes, salt, SEGMENT_HEADER_BYTES, end)) {
+    if (at > readTo) damaged.push({ at: readTo, bytes: at - readTo })
+    readTo = recordEnd
     if (record.kind === 'topic') visitor.topic(record.topicNumber, record.name)
     else if (record.kind === 'epoch') visitor.epoch(record.ordinal, record.id)
     else visitor.place(record.topicNumber, record.queueId, record.place, record.body)
   }
-  const tornBytes = damagedFrom < 0 ? 0 : end - damagedFrom
-  return { headerWhole, damaged, tornBytes }
+  return { headerWhole, damaged, tornBytes: Math.max(0, end - readTo) }
+}
+
+/** The whole records in these bytes; what is none is passed over, and, unread, what is of another queue than `only`. */
+export function* recordsIn(
+  bytes: Buffer,
+  salt: number,
+  from = 0,
+  end = writtenEnd(bytes),
+  only?: QueueNumbers,
+): Generator<{ record: JournalRecord; at: number; end: number }> {
+  for (let at = from; at < end; ) {
+    const passed = only === undefined ? 0 : bytesOfOther(bytes, at, only)
+    const read = passed > 0 ? undefined : decodeRecord(bytes, at, salt)
+    if (read !== undefined) yield { at, ...read }
+    at = read?.end ?? at + (passed || ALIGNMENT)
+  }
 }
 
 /** Behind what was written, nearly: space that was set aside is zeros. The last record may end in zeros of its own. */

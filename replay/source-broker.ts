@@ -15,10 +15,11 @@ import { Epochs, SourceConnection } from './epoch.ts'
 import { Feed, noteLeftOut } from './feed.ts'
 import { Journal } from './journal.ts'
 import type { JournalSettings } from './journal-settings.ts'
+import { KeptBodies } from './kept-bodies.ts'
 import type { AckedMessage } from './message.ts'
 import { Pace, QUESTIONS_MOST } from './pace.ts'
 import { PAGE_BYTES, type Page } from './page.ts'
-import { ALL_REMOTES, eraOf, type Place, SKIP_REASONS } from './place.ts'
+import { ALL_REMOTES, eraOf, type Place, PlaceFlag, SKIP_REASONS } from './place.ts'
 import { Readable } from './readable.ts'
 import { StartFiles } from './readable-files.ts'
 import { Recovery } from './recovery.ts'
@@ -55,6 +56,7 @@ export class SourceBroker {
   readonly feeds: readonly Feed[]
   readonly journal: Journal
   readonly spill: Spill
+  readonly kept: KeptBodies
   readonly #room: Room
   readonly #uncleanEnd: UncleanEnd
   readonly #environment: Environment
@@ -102,11 +104,22 @@ export class SourceBroker {
     this.#room = new Room(environment.fileSystem, folder, journal, () => ({
       places: this.journal.counts.bytes,
       blocks: this.spill.counts.bytes,
+      kept: this.kept.counts.bytes,
     }))
+    this.kept = new KeptBodies({
+      environment,
+      folder,
+      retention: journal.retention,
+      inUse: () => [...this.journal.pathsWithBodies, ...this.spill.pathsThatKeep],
+      excess: () => this.#room.excess,
+      epochId: epoch => this.journal.epochIds.get(epoch) ?? '',
+    })
+    const keep = (path: string) => this.kept.keep(path)
     this.journal = new Journal(environment, folder, {
       ack: journal.ack,
       segmentBytes: this.#room.placesSegmentBytes,
       stallTimeout: journal.stallTimeout,
+      keep,
     })
     this.spill = new Spill(
       environment,
@@ -116,8 +129,10 @@ export class SourceBroker {
         after: journal.spillAfter,
         compress: journal.compress,
         hasRoom: bytes => this.#room.has(bytes),
+        giveWay: () => this.#giveWay(),
+        keep,
         checkpoint: () => this.checkpoint(),
-        folded: sequence => this.journal.done(sequence),
+        folded: sequence => this.journal.done(sequence, true),
         openPages: () => this.#openPages(),
       },
       memory,
@@ -134,6 +149,7 @@ export class SourceBroker {
       sourceAddress: () => this.address,
       turns: this.#turns,
       memory,
+      kept: this.kept,
       bornTimestampTolerance: options.bornTimestampTolerance,
       retention: journal.retention,
       stamper: {
@@ -198,6 +214,7 @@ export class SourceBroker {
       feed.countBefore(acked)
     }
     this.spill.restore(recovered.files, recovered.nextFileId)
+    await this.kept.open()
     await this.journal.open({
       ...recovered,
       nextSegmentId: Math.max(recovered.nextSegmentId, ...slots.map(slot => slot.nextSegmentId)),
@@ -305,6 +322,7 @@ export class SourceBroker {
     message.backlog = this.#backlog(topic, queueId)
     message.journaled = !isSkipped && this.#mustJournal(topic, queueId, message)
     if (message.journaled && !this.#hasRoomFor(topic, message)) this.#keepsNoBody(topic, queueId, message)
+    if (message.journaled) message.placeFlags |= PlaceFlag.JOURNALED
     this.journal.append(topic, queueId, message, message.journaled ? message : undefined)
     if (message.journaled) this.#memory.keepAnyway(message)
     message.kept = message.journaled || (message.skipMask !== ALL_REMOTES && this.#memory.keep(message))
@@ -541,9 +559,16 @@ export class SourceBroker {
     }
     await this.spill.remove(needless)
     if (needless.length > 0) await this.#room.look()
+    await this.kept.forget(Math.min(...this.feeds.map(feed => feed.answeredUntil)))
     const oldestNamed = Math.min(oldestEra, ...this.feeds.map(feed => feed.oldestKnownEra))
     for (const epoch of this.journal.epochIds.keys())
       if (eraOf(epoch) < oldestNamed) this.journal.epochIds.delete(epoch)
+  }
+
+  async #giveWay(): Promise<void> {
+    if (this.kept.counts.files === 0) return
+    await this.#room.look()
+    await this.kept.giveWay()
   }
 
   /** Of the eras of which anything is on disk: cursors have to say what of it is done. */

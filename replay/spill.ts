@@ -44,6 +44,10 @@ export interface SpillOptions {
   compress: boolean
   /** Whether so many more bytes may be used for bodies. */
   hasRoom(bytes: number): boolean
+  /** Makes that room, where what is kept of what is done takes it. */
+  giveWay(): Promise<void>
+  /** What is done with a file that has bodies which may not be had again, in place of removing it. */
+  keep(path: string): Promise<void>
   /** Removes what is needless, once the cursors say so. */
   checkpoint(): Promise<void>
   /** A place is safe in a synced block. */
@@ -128,6 +132,11 @@ export class Spill {
     return oldest
   }
 
+  /** Of files with bodies that may not be had from the source again. */
+  get pathsThatKeep(): string[] {
+    return [...this.#files.values()].flatMap(({ keeps, path }) => (keeps ? [path] : []))
+  }
+
   /** Pages on disk that are still needed. */
   restore(files: readonly BlockFile[], nextFileId: number): void {
     for (const file of files) this.#files.set(file.path, file)
@@ -168,8 +177,9 @@ export class Spill {
   }
 
   async remove(files: readonly BlockFile[]): Promise<void> {
-    for (const { path } of files) {
-      await this.#environment.fileSystem.remove(path)
+    for (const { path, keeps } of files) {
+      if (keeps) await this.#options.keep(path)
+      else await this.#environment.fileSystem.remove(path)
       this.#files.delete(path)
     }
   }
@@ -292,6 +302,7 @@ export class Spill {
       open.unsyncedBytes += bytes.length
       for (const { page, backlog, location, withBody } of written) {
         open.era = Math.min(open.era, eraOf(page.epoch))
+        open.keeps ||= page.keeps
         if (page.readers === 0) continue
         backlog.wasStored(page, location, withBody)
         this.spilled += page.withBody
@@ -315,6 +326,7 @@ export class Spill {
     const current = this.#file
     if (current !== undefined && current.bytes < this.#options.fileBytes) return current
     if (current !== undefined) await this.#leaveFile()
+    await this.#options.giveWay()
     const { id, salt, path } = this.#nameFile()
     const file = await this.#environment.fileSystem.create(path)
     const open = { ...newBlockFile(path), file, salt, unsynced: [], unsyncedBytes: 0 }

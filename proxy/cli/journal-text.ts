@@ -41,7 +41,7 @@ export function inspectionText({ dataDir, gatewayId, remotesDamaged, brokers, is
 
 function brokerLines(broker: BrokerInspection): string[] {
   const lines = [`broker ${broker.broker}`]
-  const { segments, blockFiles, otherFiles, remotes, queues } = broker
+  const { segments, blockFiles, keptFiles, otherFiles, remotes, queues } = broker
   lines.push(
     ...table('segments of places', [
       ['file', 'bytes', 'records', 'places', 'sequences', 'epochs', 'topics', 'torn', 'damaged'],
@@ -70,6 +70,13 @@ function brokerLines(broker: BrokerInspection): string[] {
       ]),
     ]),
   )
+  if (keptFiles.length > 0)
+    lines.push(
+      ...table('kept, with nothing left to do', [
+        ['file', 'bytes', 'since'],
+        ...keptFiles.map(({ name, bytes, since }) => [name, size(bytes), new Date(since).toISOString()]),
+      ]),
+    )
   if (otherFiles.length > 0) lines.push(`  other files: ${otherFiles.join(', ')}`)
   for (const remote of remotes) lines.push(...remoteLines(remote))
   lines.push(

@@ -54,6 +54,7 @@ function lab(stored: number, places = stored, memoryLimit = 1_000_000, turns = 6
       queueId: 0,
       address: () => broker.address,
       turns: new Turns(turns),
+      kept: async () => ({ bodies: new Map(), cause: 'remote' }),
       ends: () => ends,
       passArrived: () => {},
       refused: () => {},

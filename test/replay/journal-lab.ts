@@ -19,6 +19,7 @@ export async function openJournal(
     ack: 'append',
     segmentBytes: 1024 * 1024,
     stallTimeout: 1_000,
+    keep: path => environment.fileSystem.remove(path),
     ...options,
   })
   const epochIds = new Map([[1, EPOCH_ID]])

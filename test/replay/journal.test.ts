@@ -24,6 +24,8 @@ import { placeAt } from './sample.ts'
 const ONE_PLACE_BYTES =
   SEGMENT_HEADER_BYTES + EPOCH_RECORD_BYTES + 2 * topicRecordBytes(Buffer.from('orders')) + PLACE_BYTES
 
+const NO_BODIES = { hasBodies: false, isDoneHere: false }
+
 test('what was appended is found again, by topic, queue and epoch, in its order', async t => {
   const environment = new FakeEnvironment()
   const journal = await openJournal(environment)
@@ -155,7 +157,7 @@ async function withOldSegment() {
       sequence: 2,
       nextSegmentId: 3,
       topics: new Map([[7, 'orders']]),
-      segments: [{ path: old, bytes: 376, firstSequence: 0, lastSequence: 1, live: 2, era: 1 }],
+      segments: [{ path: old, bytes: 376, firstSequence: 0, lastSequence: 1, live: 2, era: 1, ...NO_BODIES }],
     },
   )
   return { environment, journal, old }
@@ -235,7 +237,7 @@ test('files whose sequences overlap, as a failure leaves them, are one segment a
   const file = (id: number, firstSequence: number, lastSequence: number, live: number) => {
     const path = `${FOLDER}/places-${`${id}`.padStart(12, '0')}-00000001`
     environment.fileSystem.put(path, Buffer.alloc(10))
-    return { path, bytes: 10, firstSequence, lastSequence, live, era: 1 }
+    return { path, bytes: 10, firstSequence, lastSequence, live, era: 1, ...NO_BODIES }
   }
   // The second has what came after the failure, the third what was in doubt: 5 to 7, of which the first has 5.
   const start = { sequence: 20, nextSegmentId: 4, segments: [file(1, 0, 5, 6), file(2, 8, 9, 2), file(3, 5, 7, 2)] }

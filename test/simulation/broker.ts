@@ -54,6 +54,8 @@ export interface BrokerOptions {
   batchKeyBehind: boolean
   /** Whether nothing is left of the properties of what it tears as it ends, so that nobody knows it again. */
   tearsAll: boolean
+  /** Whether nobody may read its queues. */
+  isClosed: boolean
   /** Tells what it never takes. */
   isIllegal(body: Buffer): boolean
   stored(broker: ModelBroker, records: readonly LogRecord[], from: string): void
@@ -200,7 +202,8 @@ export class ModelBroker implements Host {
       const frame = { code, opaque: head.opaque, flag: 1, ...(remark && { remark }), ...(ext && { ext }) }
       end.write(encodeFrame(frame, body))
     }
-    const refusal = this.refuses.get(head.code)
+    const isClosed = this.options.isClosed && head.code === RequestCode.PULL_MESSAGE
+    const refusal = isClosed ? { code: 16, remark: 'no permission' } : this.refuses.get(head.code)
     if (refusal !== undefined) return answer(refusal)
     switch (head.code) {
       case RequestCode.SEND_MESSAGE:

@@ -252,7 +252,13 @@ function judgeAccount(
     problem(
       `MISSING: ${[...remote.missing].map(number => `m${number}`).join(', ')}; ${damaged} count as lost, cause journal`,
     )
-  for (const [place, cause] of said) if (!hasHappened(cause)) problem(`${place} is said to be lost, cause ${cause}`)
+  // Of a body that may not be had from the source its place is known.
+  const isDamaged = world.setup.sourceIsClosed && mayLackPlaces(world)
+  // Nothing is older than is kept, and there is room for all.
+  const isKept = !isSmall(world) && !mayLackPlaces(world) && !world.happened.has('power cut')
+  for (const [place, cause] of said)
+    if ((!hasHappened(cause) && !(cause === 'journal' && isDamaged)) || (cause === 'remote' && isKept))
+      problem(`${place} is said to be lost, cause ${cause}`)
   if (world.happened.has('power cut') || world.happened.has('disk') || remote.isCursorLost) return
   // Those it may have found to be gone, or not.
   let gone = 0
@@ -269,6 +275,11 @@ function judgeAccount(
 /** Whether places may be missing from the journal that were written. */
 function mayLackPlaces({ happened }: World): boolean {
   return happened.has('disk') || happened.has('damage')
+}
+
+/** Whether the journal has not room for all bodies. */
+function isSmall({ setup }: World): boolean {
+  return (setup.journal?.maxBytes ?? Number.POSITIVE_INFINITY) < 1_000_000
 }
 
 const happenedFor: Record<string, string> = {

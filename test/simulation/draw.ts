@@ -12,6 +12,8 @@ const TWO_REMOTES = 0.3
 const AWAY = 0.4
 /** Of those whose remotes have two brokers, so many have lanes that leave one which is away. */
 const REROUTES = 0.3
+/** And so many have a source that never lets its queues be read: the journal has all that is needed. */
+const CLOSED = 0.1
 
 export function drawSchedule(seed: number, faults: ReadonlySet<FaultName>): Schedule {
   const random = stream(seed, 'schedule')
@@ -30,7 +32,15 @@ export function drawSchedule(seed: number, faults: ReadonlySet<FaultName>): Sche
   }
   if (setup.reroutes) leave(stream(seed, 'leave'), setup, length, steps)
   if (setup.remotes === 2) aim(stream(seed, 'aim'), setup, steps)
+  if (stream(seed, 'closed').chance(CLOSED)) close(setup)
   return { setup, steps: steps.sort((one, other) => one.at - other.at) }
+}
+
+function close(setup: Setup): void {
+  setup.sourceIsClosed = true
+  setup.journal = { ...setup.journal, bodies: 'always' }
+  // While it is not known yet what does not fit is a gap, and waits for ever.
+  setup.bodyMemory = 1_000_000
 }
 
 /** What is drawn for the remote befalls one of the two; or one is away all the time, and all befalls the other. */

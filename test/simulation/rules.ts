@@ -313,6 +313,16 @@ export const rules = {
     module: 'replay/lane.js',
     without: [['passArrived: () => this.#fewerInParts(this.tail.passArrived())', 'passArrived: () => {}']],
   },
+  'journaled bodies are kept': {
+    rule: '25: a file with bodies that may not be had from the source again is kept when nothing in it is left to do',
+    module: 'replay/journal.js',
+    without: [['const isKept = segment.hasBodies && segment.isDoneHere', 'const isKept = false']],
+  },
+  'kept until it has no room': {
+    rule: '25: what is kept gives way where there is no room',
+    module: 'replay/kept-bodies.js',
+    without: [['left > 0 && this.#kept.length > 0', 'false']],
+  },
   'acks of different turns': {
     rule: '1: an ack waits for its own place, not for that of an ack before it',
     module: 'proxy/session.js',

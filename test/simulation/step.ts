@@ -84,6 +84,8 @@ export interface Setup {
   journal?: Partial<JournalSettings>
   /** A power cut leaves what was synced and nothing else; any part of the rest otherwise. */
   harshPowerCut?: boolean
+  /** The source never lets its queues be read. */
+  sourceIsClosed?: boolean
   /** A source that lost its tail is not written to by others at the end. */
   sourceStaysShort?: boolean
 }

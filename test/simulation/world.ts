@@ -59,6 +59,7 @@ export class World {
     this.#chance = stream(seed, 'world')
     this.network = new Network(this.clock, { latency, cutsChunks, highWater, lateBytes }, stream(seed, 'network'))
     this.source = this.#cluster('source', 'paris', setup.sourceBrokers)
+    if (setup.sourceIsClosed) this.did('source refuses reading')
     this.remotes = [this.#remote('remote', 'rome')]
     if (setup.remotes === 2) this.remotes.push(this.#remote('remote2', 'oslo'))
     const brokers = [...this.source.brokers.keys()]
@@ -468,6 +469,7 @@ export class World {
         flushMost: setup.flushMost,
         addsProperties: setup.addsProperties,
         batchKeyBehind: setup.batchKeyBehind && side === 'source',
+        isClosed: (setup.sourceIsClosed ?? false) && side === 'source',
         // What the source has torn goes to the remote as it stands there, which the ledger does not know.
         tearsAll: side === 'source',
         isIllegal: body => side !== 'source' && isIllegal(body),

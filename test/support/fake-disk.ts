@@ -122,6 +122,8 @@ export class FakeDisk implements FileSystem {
   readonly folders = new Set<string>()
   /** Being removed: back after a power cut, or not. */
   readonly #removed = new Map<string, FakeFile>()
+  /** Being renamed: after a power cut under the one name or the other. The newer first. */
+  readonly #renamed = new Map<string, string>()
   /** Asked before each operation; what it gives back is thrown. */
   fault: (operation: DiskOperation, path: string) => Error | undefined = () => undefined
   /** Of an append that fails, so many bytes get into the file. */
@@ -138,9 +140,12 @@ export class FakeDisk implements FileSystem {
   afterCrash(powerCut: boolean, chance?: Random): FakeDisk {
     const after = new FakeDisk()
     after.capacity = this.capacity
-    const take = (path: string, file: FakeFile) => {
+    const take = (name: string, file: FakeFile) => {
+      let path = name
       const bytes = powerCut ? file.afterPowerCut(chance) : file.bytes
       if (bytes === undefined) return
+      const former = this.#renamed.get(path)
+      if (powerCut && former !== undefined && (chance === undefined || chance.chance(0.5))) path = former
       if (powerCut) after.put(path, bytes)
       else after.files.set(path, file.left())
     }
@@ -263,16 +268,22 @@ export class FakeDisk implements FileSystem {
     this.#check('replace', path)
     this.files.delete(`${path}.new`)
     await this.overwrite(`${path}.new`, bytes)
-    await this.rename(`${path}.new`, path)
+    if (this.step) await this.step('rename', `${path}.new`)
+    this.files.set(path, this.files.get(`${path}.new`)!)
+    this.files.delete(`${path}.new`)
   }
 
-  /** It lasts: the folder is synced with it. */
   async rename(from: string, to: string): Promise<void> {
+    this.#check('rename', from)
     if (this.step) await this.step('rename', from)
     const file = this.files.get(from)
-    if (file === undefined) throw new Error(`there is no ${from}`)
+    if (file === undefined) return
     this.files.delete(from)
     this.files.set(to, file)
+    // It lasts when the folder is synced.
+    this.#renamed.set(to, from)
+    if (this.step) await this.step('rename', to)
+    this.#renamed.delete(to)
   }
 
   async remove(path: string): Promise<void> {

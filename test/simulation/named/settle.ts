@@ -1,5 +1,6 @@
 // Histories of rules 8, 11 and 12: what is found out, and what is lost.
 
+import type { Message } from '../ledger.ts'
 import type { World } from '../world.ts'
 import {
   answeredLate,
@@ -25,6 +26,10 @@ async function leavesItsBroker(world: World, losesRecords: number): Promise<void
   const { log } = world.broker('remote', 1)
   await until(world, 'the lane is elsewhere', () => log.records.some(({ body }) => body.equals(message.body)))
   await until(world, 'the first is there again', () => world.broker('remote', 0).isUp)
+}
+
+function sendOf(world: World, size: number): Message {
+  return world.send({ do: 'send', client: 0, topic: 0, queueId: 0, messages: 1, size })[0]!
 }
 
 export const settleHistories: NamedHistory[] = [
@@ -291,8 +296,42 @@ export const settleHistories: NamedHistory[] = [
       send(world)
       const isProven = () => world.logs.some(log => log.said('found out what had arrived').length > 0)
       await until(world, 'it is proven', isProven)
-      await sourceLoses(world, 3)
+      // The first was journaled, for nobody knew yet whether the source may be read.
+      await sourceLoses(world, 2)
       await told(world, send(world))
+    },
+  },
+  {
+    name: 'what the source does not let be read, and the remote loses, comes from the journal',
+    rules: ['journaled bodies are kept'],
+    setup: { sourceIsClosed: true, journal: { bodies: 'always', maxBytes: 200_000 } },
+    async play(world) {
+      const sent = [await warm(world)]
+      for (let count = 0; count < 30; count++) {
+        sent.push(sendOf(world, 2_000))
+        await arrived(world, sent.at(-1)!)
+        await world.pass(300)
+      }
+      world.act({ do: 'broker restarts', side: 'remote', broker: 0, downMs: 200, losesRecords: 25 })
+      await crash(world)
+      for (const message of sent) await arrived(world, message)
+    },
+  },
+  {
+    name: 'what is kept goes before what waits is refused, and its files do not stay',
+    rules: ['kept until it has no room'],
+    setup: { sourceIsClosed: true, bodyMemory: 10_000, journal: { bodies: 'always', maxBytes: 100_000 } },
+    async play(world) {
+      await warm(world)
+      for (let count = 0; count < 60; count++) {
+        await arrived(world, sendOf(world, 2_000))
+        await world.pass(300)
+      }
+      const used = world.disk
+        .find(/^(places|bodies|kept)-/)
+        .reduce((sum, path) => sum + world.disk.bytes(path).length, 0)
+      if (used > 100_000) world.problem(`${used} bytes are used of 100,000`)
+      if (world.disk.find(/^kept-/).length === 0) world.problem('nothing is kept')
     },
   },
   {
