@@ -240,7 +240,7 @@ export class SourceBroker {
         'what was acked last may be missing from the journal: messages of the source from these offsets on, up to this start, may not be at the remotes',
       )
     await this.#uncleanEnd
-      .begin()
+      .begin(this.journal.failed)
       .catch(error => log.error({ err: error, broker: name }, 'it could not be noted that a process runs'))
     if (recovered.waiting > 0)
       log.info({ broker: name, messages: recovered.waiting }, 'messages from before this start wait to be replicated')

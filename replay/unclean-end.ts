@@ -30,9 +30,9 @@ export class UncleanEnd {
     return note === '' ? undefined : 'the process before this one ended without a word while its journal failed'
   }
 
-  /** From here on nothing of before is in doubt. Throws where the mark cannot be written. */
-  async begin(): Promise<void> {
-    this.journalFails(false)
+  /** From here on nothing of before is in doubt. The journal may fail already. Throws where the mark cannot be written. */
+  async begin(journalFails: boolean): Promise<void> {
+    this.journalFails(journalFails)
     await this.#fileSystem.replace(this.#mark, Buffer.alloc(0))
   }
 

@@ -83,3 +83,14 @@ test('a process that closes leaves nothing in doubt, unless its journal fails as
   await scene.crash()
   t.is(said(scene).length, 1)
 })
+
+test('a journal that fails from the start on is in doubt after kill -9, too', async t => {
+  const scene = await Scene.open()
+  const next = scene.environment.fileSystem.afterCrash(false)
+  next.fault = (operation, path) => (operation === 'create' ? new DiskError('EIO', operation, path) : undefined)
+  const failing = await Scene.open({ disk: next, source: scene.source, clusters: scene.remotes })
+  failing.send(['unwritten'])
+  await failing.environment.settled()
+  await failing.crash()
+  t.is(said(failing).length, 1)
+})
