@@ -14,8 +14,8 @@ export interface BacklogEvents {
   epochId(epoch: number): string
   /** No message is added to this page any more. */
   sealed(page: Page, backlog: Backlog): void
-  /** A place needs no more of the journal. */
-  done(sequence: number): void
+  /** A place is done; `isInBlock`: a synced block has it, so that the journal knows it no more, unless for its body. */
+  done(sequence: number, isInBlock: boolean): void
   /** Nobody needs this page any more. */
   passed(page: Page): void
 }
@@ -106,7 +106,7 @@ export class Backlog {
     const body = page.hasPlaces ? page.takeBody(at) : undefined
     if (body !== undefined) this.memory.letGo(body)
     if (!isDone) return this.becomesGap(page, at)
-    if (!page.folded && page.owner === undefined) this.#events.done(page.sequence(at))
+    if (page.owner === undefined && page.hasPlaces) this.#events.done(page.sequence(at), page.folded)
   }
 
   /** Read back for the head of one reader: while memory is full it is not kept for another that is not there. */

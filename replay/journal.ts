@@ -83,6 +83,8 @@ export interface JournalStart {
   epochIds: Map<number, string>
   /** Those with places that are not done. */
   segments: readonly RecoveredSegment[]
+  /** Places that wait, and that a block has without their bodies, which are in segments still. */
+  bodiesHere: ReadonlySet<number>
 }
 
 export class Journal {
@@ -103,6 +105,8 @@ export class Journal {
   epochIds = new Map<number, string>()
 
   #segments: Segment[] = []
+  /** As `JournalStart` has them. */
+  readonly #bodiesHere = new Set<number>()
   readonly #segmentOf = new Map<PlaceFile, Segment>()
   #current: Segment | undefined
   #file: PlaceFile | undefined
@@ -168,9 +172,9 @@ export class Journal {
     return oldest
   }
 
-  /** The oldest of more than so many segments in which something is left to do: how far its sequences go. */
+  /** Of those older than the newest so many in which something is left to do: how far their sequences go. */
   oldestBeyond(segments: number): number | undefined {
-    return this.#segments.length > segments ? this.#segments[0]!.lastSequence : undefined
+    return this.#segments.at(-segments - 1)?.lastSequence
   }
 
   /** Those with bodies. */
@@ -179,8 +183,9 @@ export class Journal {
   }
 
   /** Goes on from what recovery found. */
-  async open({ sequence, nextSegmentId, topics, epochIds, segments }: JournalStart): Promise<void> {
+  async open({ sequence, nextSegmentId, topics, epochIds, segments, bodiesHere }: JournalStart): Promise<void> {
     this.sequence = sequence
+    for (const one of bodiesHere) this.#bodiesHere.add(one)
     this.nextSegmentId = nextSegmentId
     this.epochIds = epochIds
     for (const [number, name] of topics) this.#nameTopic(number, name)
@@ -259,6 +264,11 @@ export class Journal {
       if (!isInBlock) segment.isDoneHere = true
       return
     }
+  }
+
+  /** A place that a block has is done. */
+  doneInBlock(sequence: number): void {
+    if (this.#bodiesHere.size > 0 && this.#bodiesHere.delete(sequence)) this.done(sequence)
   }
 
   /**

@@ -15,7 +15,7 @@ import type { Feed } from './feed.ts'
 import type { RecoveredSegment } from './journal.ts'
 import type { Message } from './message.ts'
 import { Page } from './page.ts'
-import { ALL_REMOTES, eraOf, inOrder, PLACE_BYTES, type Place } from './place.ts'
+import { ALL_REMOTES, eraOf, inOrder, PLACE_BYTES, type Place, PlaceFlag } from './place.ts'
 import { readWhole, type StartFiles } from './readable-files.ts'
 import { listed, parseSegmentName, readSegment } from './segment.ts'
 import { SequenceSet } from './sequence-set.ts'
@@ -32,6 +32,7 @@ export interface Recovered {
   epochIds: Map<number, string>
   segments: RecoveredSegment[]
   files: BlockFile[]
+  bodiesHere: ReadonlySet<number>
   /** Messages that wait, for any remote. */
   waiting: number
   /** When the oldest of them was acked; undefined where there are none. */
@@ -65,6 +66,10 @@ export class Recovery {
   readonly #segments: RecoveredSegment[] = []
   /** Sequences from the lowest that matters to the highest, and which of them a record was found of. */
   readonly #seen = new SequenceSet()
+  /** Journaled with their bodies, in blocks without: done when those were written, and in no slot. */
+  readonly #bodiless = new Set<number>()
+  /** Of these: whose bodies segments have. */
+  readonly #bodiesHere = new Set<number>()
   #low = Number.POSITIVE_INFINITY
   #high = -1
   /** Places whose topic or epoch nobody can tell: what named it is damaged. */
@@ -122,6 +127,7 @@ export class Recovery {
       epochIds: this.#epochIds,
       segments: this.#segments,
       files: this.#files,
+      bodiesHere: this.#bodiesHere,
       waiting: this.#waiting,
       oldestAckedAt: this.#oldestAckedAt,
     }
@@ -172,7 +178,12 @@ export class Recovery {
       const read = await readBlockPlaces(this.#diskFiles, block)
       // Its messages are with the journal still, or missing there.
       if (read === undefined) return
-      for (const place of read.places) if (this.#see(place.sequence) && place.skipMask !== 0) this.#countSkipped(place)
+      for (const [at, place] of read.places.entries()) {
+        if (this.#see(place.sequence) && place.skipMask !== 0) this.#countSkipped(place)
+        const isBodiless = read.shapes[at] === undefined && (place.placeFlags & PlaceFlag.JOURNALED) !== 0
+        if (isBodiless && !this.#feeds.every(feed => feed.isDone(topic, queueId, place)))
+          this.#bodiless.add(place.sequence)
+      }
     }
     this.#queue(topic, queueId).blocks.push(block)
   }
@@ -203,7 +214,12 @@ export class Recovery {
         segment.lastSequence = Math.max(segment.lastSequence, place.sequence)
         // A block that has it may be torn: that is found when it is read.
         if (body !== undefined) segment.hasBodies = segment.isDoneHere = true
-        if (!this.#see(place.sequence)) return
+        if (!this.#see(place.sequence)) {
+          if (body === undefined || !this.#bodiless.delete(place.sequence)) return
+          segment.live++
+          this.#bodiesHere.add(place.sequence)
+          return
+        }
         if (place.skipMask !== 0) this.#countSkipped(place)
         const topic = this.#topics.get(topicNumber)
         if (place.skipMask === ALL_REMOTES) return

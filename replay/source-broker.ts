@@ -213,12 +213,12 @@ export class SourceBroker {
       feed.recovered(recovered.oldestAckedAt)
       feed.countBefore(acked)
     }
-    this.spill.restore(recovered.files, recovered.nextFileId)
     await this.kept.open()
     await this.journal.open({
       ...recovered,
       nextSegmentId: Math.max(recovered.nextSegmentId, ...slots.map(slot => slot.nextSegmentId)),
     })
+    this.spill.restore(recovered.files, recovered.nextFileId)
     this.#batches.beginAt(this.journal.sequence)
     const eras = [...recovered.epochIds.keys()].map(eraOf)
     const last = Math.max(0, ...eras, ...slots.map(slot => slot.nextEpoch - 1))
@@ -485,7 +485,7 @@ export class SourceBroker {
     const backlog = new Backlog(topic, queueId, this.#memory, {
       epochId: epoch => this.journal.epochIds.get(epoch) ?? '',
       sealed: (page, of) => this.spill.sealed(page, of),
-      done: sequence => this.journal.done(sequence),
+      done: (sequence, isInBlock) => (isInBlock ? this.journal.doneInBlock(sequence) : this.journal.done(sequence)),
       passed: page => this.spill.passed(page),
     })
     const backlogs = this.#backlogs.get(topic) ?? new Map<number, Backlog>()

@@ -88,6 +88,8 @@ export class Spill {
   #cancelLook: (() => void) | undefined
   #retryAt = 0
   #failed = false
+  /** Whether the start is over: from then on names of files and of epochs are known. */
+  #isOpen = false
   #closed = false
   /** Pages whose places lie at or below this are written, whatever their age. */
   #forcedTo = -1
@@ -137,10 +139,12 @@ export class Spill {
     return [...this.#files.values()].flatMap(({ keeps, path }) => (keeps ? [path] : []))
   }
 
-  /** Pages on disk that are still needed. */
+  /** Pages on disk that are still needed. Nothing is written before. */
   restore(files: readonly BlockFile[], nextFileId: number): void {
     for (const file of files) this.#files.set(file.path, file)
     this.nextFileId = nextFileId
+    this.#isOpen = true
+    this.#lookSoon()
   }
 
   /** A page is full, or for another reason at its end. */
@@ -209,7 +213,7 @@ export class Spill {
   // Writing
 
   #lookSoon(): void {
-    if (this.#closed || this.#running !== undefined) return
+    if (!this.#isOpen || this.#closed || this.#running !== undefined) return
     this.#cancelLook ??= this.#environment.clock.after(LOOK_INTERVAL, () => {
       this.#cancelLook = undefined
       // From the next step on: what it seals looks for it already.
