@@ -184,14 +184,9 @@ export class FormerQueues {
     const there = await arrived(cluster, address, topic, remote.queueId, remote.end, origin, () => this.#stopped)
     const at = environment.clock.now()
     for (const place of placesOf(ends.again.folds, at, () => -1)) {
-      const { epoch, queueOffset } = place
-      const epochId = stamper.epochId(epoch)
-      const found = whereIs(there, epochId, place)
-      if (found === undefined) continue
-      const { remoteOffset, trace } = found
-      if (remoteOffset > (ends.newest?.remoteOffset ?? -1))
-        ends.note({ remoteOffset, epochId, queueOffset, trace, at }, [place])
-      else ends.found(place, remoteOffset)
+      const end = whereIs(there, stamper.epochId(place.epoch), place, at)
+      if (end === undefined) continue
+      ends.found(place, end)
       account.replicated(false)
     }
     this.#passOn(ends)

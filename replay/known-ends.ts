@@ -128,8 +128,10 @@ export class KnownEnds {
     for (const place of done) this.#add(kept, place)
   }
 
-  /** A place became done, for it was found at the remote: there, at or below the newest end. */
-  found(place: Foldable, remoteOffset: number): void {
+  /** A place became done, for it was found to stand there. */
+  found(place: Foldable, end: KnownEnd): void {
+    const { remoteOffset } = end
+    if (this.newest === undefined || this.newest.remoteOffset < remoteOffset) return this.note(end, [place])
     const kept = this.#kept.find(({ end }) => end.remoteOffset >= remoteOffset)
     if (kept !== undefined) this.#add(kept, place)
   }

@@ -7,7 +7,7 @@ import type { Cluster } from './cluster.ts'
 import type { RemoteQueue } from './cursor.ts'
 import type { Environment } from './environment.ts'
 import type { Fold, FoldedPlaces } from './folded-places.ts'
-import type { KnownEnds } from './known-ends.ts'
+import type { KnownEnd, KnownEnds } from './known-ends.ts'
 import { type Place, PlaceFlag } from './place.ts'
 import { type Arrived, newestThatStands, type Origin, placeKey, traceKey } from './settle.ts'
 
@@ -90,15 +90,16 @@ export function* placesOf(
   return undefined
 }
 
-/** Where a place was found to stand; undefined: it was not. */
+/** Where a place was found to stand, at a time by our clock; undefined: it was not. */
 export function whereIs(
   { places, unstamped }: Pick<Arrived, 'places' | 'unstamped'>,
   epochId: string,
   { queueOffset, bornTimestamp, hash }: Place,
-): { remoteOffset: number; trace: string } | undefined {
-  const remoteOffset = places.get(placeKey(epochId, queueOffset))
-  if (remoteOffset !== undefined) return { remoteOffset, trace: '' }
+  at: number,
+): KnownEnd | undefined {
+  const stampedAt = places.get(placeKey(epochId, queueOffset))
+  if (stampedAt !== undefined) return { remoteOffset: stampedAt, epochId, queueOffset, trace: '', at }
   const trace = traceKey(bornTimestamp, hash)
-  const unstampedAt = unstamped.get(trace)?.shift()
-  return unstampedAt === undefined ? undefined : { remoteOffset: unstampedAt, trace }
+  const remoteOffset = unstamped.get(trace)?.shift()
+  return remoteOffset === undefined ? undefined : { remoteOffset, epochId, queueOffset, trace, at }
 }

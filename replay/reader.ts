@@ -273,10 +273,10 @@ export class Reader {
     }
   }
 
-  /** What waits up to an index of the backlog, page by page: each is in memory while it is looked at. Throws where the disk cannot be read. */
-  async through(until: number, visit: (waiting: Waiting[]) => void): Promise<void> {
+  /** What waits up to an index of the backlog, in pages that matter: each is in memory while it is looked at. Throws where the disk cannot be read. */
+  async through(until: number, matters: (page: Page) => boolean, visit: (waiting: Waiting[]) => void): Promise<void> {
     for (let page = this.#page; page !== undefined && page.firstIndex < until; page = page.next) {
-      if (this.#isPassedOver(page)) continue
+      if (this.#isPassedOver(page) || !matters(page)) continue
       const wasPinned = this.#pinned.has(page)
       this.#pin(page)
       if (page.hasPlaces || (await this.#load(page, this.backlog)) === 'loaded') {

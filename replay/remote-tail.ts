@@ -9,8 +9,9 @@ import type { Cluster } from './cluster.ts'
 import type { RemoteQueue } from './cursor.ts'
 import type { Fold, Foldable } from './folded-places.ts'
 import { type Missed, missedAgain } from './inquiry.ts'
-import { type EncodedKnownEnds, KnownEnds } from './known-ends.ts'
+import { type EncodedKnownEnds, type KnownEnd, KnownEnds } from './known-ends.ts'
 import { lostTail, originOf, placesOf, type SourceQueue, type TailContext, whereIs } from './lost-tail.ts'
+import type { Page } from './page.ts'
 import { inOrder, type Place, PlaceFlag } from './place.ts'
 import type { Reader, Waiting } from './reader.ts'
 import { logEnd, maxOffset } from './reading.ts'
@@ -336,51 +337,63 @@ export class RemoteTail {
     this.#queue.withdraw()
     this.#toProve = []
     const { environment, account, stamper } = this.#context
-    for (const place of placesOf(this.ends.again.folds, environment.clock.now(), () => -1)) {
-      const stands = whereIs(arrived, stamper.epochId(place.epoch), place)
-      if (stands === undefined) continue
-      this.ends.found(place, stands.remoteOffset)
+    const at = environment.clock.now()
+    for (const place of placesOf(this.ends.again.folds, at, () => -1)) {
+      const end = whereIs(arrived, stamper.epochId(place.epoch), place, at)
+      if (end === undefined) continue
+      if ((place.placeFlags & PlaceFlag.BEHIND) !== 0) account.totals.reordered++
+      this.ends.found(place, end)
       account.replicated(false)
     }
     this.#toProve = [...this.ends.again.folds]
-    await this.#queue.through(arrived.until, waiting => void this.#pass(waiting, true))
+    const ranges = rangesOf(arrived)
+    const mayBeThere = ({ epoch, minOffset, maxOffset }: Page) => {
+      const range = ranges.get(stamper.epochId(epoch))
+      return arrived.unstamped.size > 0 || (range !== undefined && minOffset <= range.max && maxOffset >= range.min)
+    }
+    await this.#queue.through(arrived.until, mayBeThere, waiting => void this.#pass(waiting, true))
   }
 
   /** Returns whether any of them was not found, and how many were. */
   #pass(waiting: Iterable<Waiting>, isBehindMissing: boolean): { isMissing: boolean; passed: number } {
     const { environment, account, stamper } = this.#context
-    const found: Waiting[] = []
-    const done: [place: Place, remoteOffset: number][] = []
+    const at = environment.clock.now()
+    const found: [entry: Waiting, end: KnownEnd][] = []
     let isMissing = isBehindMissing
-    let { newest } = this.ends
     for (const entry of waiting) {
       const { place } = entry
       const { epoch, queueOffset, placeFlags } = place
-      const epochId = stamper.epochId(epoch)
-      const stands = whereIs(this.#arrived!, epochId, place)
+      const end = whereIs(this.#arrived!, stamper.epochId(epoch), place, at)
       const isBehind = (placeFlags & PlaceFlag.BEHIND) !== 0
-      if (stands === undefined) {
+      if (end === undefined) {
         // One that goes behind in any case is counted when it does.
         if (!isBehind) isMissing = true
         continue
       }
-      const { remoteOffset, trace } = stands
-      if (trace !== '') {
-        if (newest === undefined || newest.remoteOffset < remoteOffset)
-          newest = { remoteOffset, epochId, queueOffset, trace, at: environment.clock.now() }
+      if (end.trace !== '') {
         account.totals.unstamped++
         place.placeFlags |= PlaceFlag.UNSTAMPED
       }
-      found.push(entry)
-      done.push([place, remoteOffset])
+      found.push([entry, end])
       // What goes before it stands behind it, or will: the remote had lost that, or it was late.
-      if (remoteOffset < this.#highest || isBehind) account.totals.reordered++
+      if (end.remoteOffset < this.#highest || isBehind) account.totals.reordered++
       else if (isMissing) this.#ahead.push({ index: entry.page.firstIndex + entry.at, epoch, queueOffset })
-      this.#highest = Math.max(this.#highest, remoteOffset)
+      this.#highest = Math.max(this.#highest, end.remoteOffset)
     }
-    for (const { page, at } of found.toReversed()) account.replicated(this.#queue.isDoneNow(page, at))
-    if (newest !== undefined && newest !== this.ends.newest) this.ends.note(newest, [])
-    for (const [place, remoteOffset] of done) this.ends.found(place, remoteOffset)
+    for (const [{ page, at }] of found.toReversed()) account.replicated(this.#queue.isDoneNow(page, at))
+    for (const [{ place }, end] of found) this.ends.found(place, end)
     return { isMissing, passed: found.length }
   }
+}
+
+/** Of what was found with a stamp, by epoch: the lowest and the highest offset. */
+function rangesOf({ places }: Pick<Arrived, 'places'>): Map<string, { min: number; max: number }> {
+  const ranges = new Map<string, { min: number; max: number }>()
+  for (const key of places.keys()) {
+    const [epochId, text] = key.split(':') as [string, string]
+    const offset = Number(text)
+    const range = ranges.get(epochId) ?? { min: offset, max: offset }
+    ranges.set(epochId, { min: Math.min(range.min, offset), max: Math.max(range.max, offset) })
+  }
+  return ranges
 }

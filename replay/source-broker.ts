@@ -239,9 +239,7 @@ export class SourceBroker {
         { broker: name, reason: inDoubt, from: this.#newestKnown() },
         'what was acked last may be missing from the journal: messages of the source from these offsets on, up to this start, may not be at the remotes',
       )
-    await this.#uncleanEnd
-      .begin(this.journal.failed)
-      .catch(error => log.error({ err: error, broker: name }, 'it could not be noted that a process runs'))
+    this.#uncleanEnd.journalFails(this.journal.failed)
     if (recovered.waiting > 0)
       log.info({ broker: name, messages: recovered.waiting }, 'messages from before this start wait to be replicated')
     // A disk that takes nothing now does not keep producers from the source; lanes wait for their cursors.
@@ -530,6 +528,8 @@ export class SourceBroker {
   // The cursors
 
   async #checkpoint(): Promise<void> {
+    const { log } = this.#environment
+    await this.#uncleanEnd.mark().catch(error => log.error({ err: error }, 'it could not be noted that a process runs'))
     await this.#room.look()
     const stale = this.journal.oldestBeyond(PLACES_SEGMENTS)
     if (stale !== undefined) this.spill.force(stale)

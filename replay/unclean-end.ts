@@ -10,11 +10,14 @@ import type { FileSystem } from './file-system.ts'
 
 const MARK = 'unclean'
 const NOTES = '/dev/shm'
+const WELL = 'the journal is well'
+const FAILS = 'the journal fails'
 
 export class UncleanEnd {
   readonly #fileSystem: FileSystem
   readonly #mark: string
   readonly #note: string
+  #isMarked = false
 
   constructor(fileSystem: FileSystem, folder: string, gatewayId: string) {
     this.#fileSystem = fileSystem
@@ -24,21 +27,22 @@ export class UncleanEnd {
 
   /** Why what was acked last may be missing; undefined where it is not. */
   async read(): Promise<string | undefined> {
-    if ((await this.#fileSystem.read(this.#mark)) === undefined) return undefined
     const note = this.#fileSystem.readNote(this.#note)
-    if (note === undefined) return 'the process before this one ended without a word, and its machine since'
-    return note === '' ? undefined : 'the process before this one ended without a word while its journal failed'
+    if (note === FAILS) return 'the process before this one ended without a word while its journal failed'
+    if (note === WELL || (await this.#fileSystem.read(this.#mark)) === undefined) return undefined
+    return 'the process before this one ended without a word, and its machine since'
   }
 
-  /** From here on nothing of before is in doubt. The journal may fail already. Throws where the mark cannot be written. */
-  async begin(journalFails: boolean): Promise<void> {
-    this.journalFails(journalFails)
+  /** That a process runs is on the disk then. Throws where it does not take it: to be tried again. */
+  async mark(): Promise<void> {
+    if (this.#isMarked) return
     await this.#fileSystem.replace(this.#mark, Buffer.alloc(0))
+    this.#isMarked = true
   }
 
   /** At once: before anything is acked that is not in the journal. */
   journalFails(fails: boolean): void {
-    this.#fileSystem.writeNote(this.#note, fails ? 'the journal fails' : '')
+    this.#fileSystem.writeNote(this.#note, fails ? FAILS : WELL)
   }
 
   /** All that was acked is in the journal. */

@@ -23,7 +23,15 @@ export async function openJournal(
     ...options,
   })
   const epochIds = new Map([[1, EPOCH_ID]])
-  await journal.open({ sequence: 0, nextSegmentId: 1, topics: new Map(), epochIds, segments: [], bodiesHere: new Set(), ...start })
+  await journal.open({
+    sequence: 0,
+    nextSegmentId: 1,
+    topics: new Map(),
+    epochIds,
+    segments: [],
+    bodiesHere: new Set(),
+    ...start,
+  })
   return journal
 }
 

@@ -464,3 +464,29 @@ test('a process that dies at any operation around the renaming, or loses its pow
     }
   t.is(renamed, 24)
 })
+
+test('a segment with the only body of what a block names without it stays until that is done', async t => {
+  const scene = await unreadable()
+  const { broker } = scene.remote
+  // The first is a dead letter, which no slot knows of; the block of both has the body of the second alone.
+  let sends = 0
+  broker.onSend = send => send.request.answer({ code: ++sends <= 2 ? 13 : 2 })
+  const { fileSystem } = scene.environment
+  fileSystem.fault = (operation, path) =>
+    operation === 'overwrite' && sends > 1 ? new DiskError('EIO', operation, path) : undefined
+  scene.send(texts(0, 2))
+  await scene.until('the first is a dead letter', () => scene.account.totals.deadLettered === 1)
+  scene.broker.spill.force(Number.MAX_SAFE_INTEGER)
+  await scene.until('it is on disk', () => scene.broker.spill.counts.bytes > 64)
+  await scene.environment.pass(1_000)
+  await scene.crash()
+  refuseReading(scene)
+  await scene.environment.pass(5_000)
+  t.is(scene.account.queued + scene.account.inGap, 2)
+  t.deepEqual(kept(scene), [])
+  scene.takeSends()
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), texts(0, 2))
+  await scene.environment.pass(5_000)
+  t.true(kept(scene).length > 0)
+})

@@ -168,3 +168,14 @@ test('whatever is noted, lost, done anew and forgotten, and however often it is 
     }
   }
 })
+
+test('what is found above all that is known is the newest end, and done with it', t => {
+  const known = aMessageASecond(3)
+  known.tailLostAfter(0)
+  known.found(place(2, PlaceFlag.AGAIN), endAt(7, MINUTE))
+  known.found(place(1, PlaceFlag.AGAIN), endAt(6, MINUTE))
+  t.is(known.newest!.remoteOffset, 7)
+  t.deepEqual(offsets(known.again), [])
+  const { places } = known.tailLostAfter(0)
+  t.deepEqual(offsets(places).sort(), [1, 2])
+})

@@ -3,6 +3,7 @@
 import { basename } from 'node:path'
 import { crc32 } from 'node:zlib'
 import test from 'ava'
+import { parseBlockFileName, scanBlockFile } from '../../replay/block-file.ts'
 import { PLACE_BYTES } from '../../replay/place.ts'
 import { parseSegmentName, readSegment, SegmentVersionError } from '../../replay/segment.ts'
 import { DiskError } from '../support/fake-disk.ts'
@@ -316,4 +317,33 @@ test('a block whose places are damaged is lost once, over any number of starts',
   scene.takeSends()
   await scene.allDone()
   t.deepEqual(scene.arrived(), texts(512, 600))
+})
+
+test('nothing is written before a start is over, on a slow disk either: a block names the epoch of what it has', async t => {
+  const scene = await Scene.open({ spillAfter: 20 })
+  scene.refuseSends(2)
+  for (const text of texts(0, 2)) {
+    scene.send([text])
+    await scene.environment.settled()
+    // A page for each: what the next process is told is of another epoch.
+    await scene.crash()
+  }
+  scene.environment = scene.environment.afterCrash(false)
+  const { clock, fileSystem } = scene.environment
+  fileSystem.step = () => new Promise<void>(resolve => void clock.after(300, resolve))
+  await scene.start()
+  await scene.until('it is on disk', () => fileSystem.find(/^bodies-/).some(path => fileSystem.bytes(path).length > 64))
+  await scene.environment.pass(3_000)
+  const epochIds: string[] = []
+  const left = fileSystem.afterCrash(false)
+  for (const path of left.find(/^bodies-/)) {
+    const { salt } = parseBlockFileName(basename(path))!
+    await scanBlockFile(left, path, salt, ({ header }) => void epochIds.push(header.epochId))
+  }
+  t.true(epochIds.length > 0)
+  for (const epochId of epochIds) t.regex(epochId, /^[0-9a-f]{12}$/)
+  fileSystem.step = undefined
+  scene.takeSends()
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), texts(0, 2))
 })

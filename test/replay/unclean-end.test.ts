@@ -94,3 +94,19 @@ test('a journal that fails from the start on is in doubt after kill -9, too', as
   await failing.crash()
   t.is(said(failing).length, 1)
 })
+
+test('so it is where the disk does not take the mark either, and it is there as soon as the disk takes it', async t => {
+  const scene = await Scene.open()
+  await scene.close()
+  const next = scene.environment.fileSystem.afterCrash(false)
+  const writes = ['create', 'append', 'overwrite', 'replace']
+  next.fault = (operation, path) => (writes.includes(operation) ? new DiskError('EIO', operation, path) : undefined)
+  const failing = await Scene.open({ disk: next, source: scene.source, clusters: scene.remotes })
+  failing.send(['unwritten'])
+  await failing.environment.settled()
+  t.deepEqual(next.find(/^unclean$/), [])
+  await failing.crash()
+  t.is(said(failing).length, 1)
+  await failing.environment.pass(3_000)
+  t.deepEqual(failing.environment.fileSystem.find(/^unclean$/), [`${FOLDER}/unclean`])
+})

@@ -74,8 +74,8 @@ export const rules = {
     module: 'replay/lost-tail.js',
     without: [
       [
-        'const remoteOffset = places.get(placeKey(epochId, queueOffset))',
-        "const remoteOffset = [...places].find(([key]) => Number(key.split(':')[1]) >= queueOffset)?.[1]",
+        'const stampedAt = places.get(placeKey(epochId, queueOffset))',
+        "const stampedAt = [...places].find(([key]) => Number(key.split(':')[1]) >= queueOffset)?.[1]",
       ],
     ],
   },
