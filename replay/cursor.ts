@@ -122,8 +122,9 @@ export class Cursor {
     try {
       await this.#fileSystem.overwrite(this.#paths[at]!, Buffer.concat([bytes, Buffer.alloc(room - bytes.length)]))
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOSPC') return false
-      throw error
+      const { code } = error as NodeJS.ErrnoException
+      if (code !== 'ENOSPC' && code !== 'EDQUOT') throw error
+      return false
     }
     this.#room[at] = room
     return true
