@@ -6,13 +6,13 @@ const SAY_EVERY = 10_000
 
 const table = {
   killGateway: [10, 100],
-  killGatewayInGap: [2, 20],
+  killGatewayInGap: [1, 20],
   killGatewayUnreadable: [1, 20],
-  killGatewayAndSource: [2, 20],
+  killGatewayAndSource: [1, 20],
   killRemoteSyncFlush: [3, 100],
   killRemoteAsyncFlush: [3, 100],
   stopRemote: [3, 50],
-  stopRemoteKillGateway: [2, 20],
+  stopRemoteKillGateway: [1, 20],
   resetConnections: [10, 1_000],
   oldStore: [1, 20],
   oneRemoteDown: [1, 10],
