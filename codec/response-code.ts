@@ -21,6 +21,7 @@ export const ResponseCode = {
   SUBSCRIPTION_GROUP_NOT_EXIST: 26,
   INVALID_PARAMETER: 29,
   FLOW_CONTROL: 215,
+  NOT_LEADER_FOR_QUEUE: 501,
 } as const
 
 /**

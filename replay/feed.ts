@@ -246,6 +246,12 @@ export class Feed {
     return false
   }
 
+  /** Whether bodies of what was done wait to be sent once more, as far as is known. */
+  get needsKept(): boolean {
+    for (const lane of this.#lanes.values()) if (lane.needsKept) return true
+    return false
+  }
+
   /** Whether a broker of the remote can be sent to; undefined before any was needed. */
   get isUp(): boolean | undefined {
     if (this.#remoteBrokers.size === 0) return undefined

@@ -17,6 +17,8 @@ import type { Remote } from './remote.ts'
 import type { RemoteBroker } from './remote-broker.ts'
 import { arrived } from './settle.ts'
 
+/** Milliseconds after a queue was left for which bodies are kept for it, though its broker is away: that may never come back. */
+const WAITED_FOR = 24 * 60 * 60_000
 /** Milliseconds between two tries, at most. */
 const RETRY_MOST = 5_000
 
@@ -29,11 +31,14 @@ export interface FormerQueuesContext extends TailContext {
 export interface EncodedFormerQueue {
   remote: RemoteQueue
   ends: EncodedKnownEnds
+  /** Milliseconds, our clock. */
+  leftAt?: number
 }
 
 interface FormerQueue {
   remote: RemoteQueue
   ends: KnownEnds
+  leftAt: number
   /** Number of the settling of its broker that it was looked after at. */
   lookedAt: number
 }
@@ -62,21 +67,26 @@ export class FormerQueues {
   /** The lane has left a queue. */
   add(remote: RemoteQueue, ends: KnownEnds): void {
     if (!ends.hasDone) return
-    this.#queues.push({ remote: { ...remote }, ends, lookedAt: 0 })
+    this.#queues.push({ remote: { ...remote }, ends, leftAt: this.#context.environment.clock.now(), lookedAt: 0 })
     this.start()
   }
 
   /** As a slot has them; returns how many places are unclear. */
   restore(encoded: readonly EncodedFormerQueue[]): number {
-    for (const { remote, ends } of encoded)
-      this.#queues.push({ remote: { ...remote }, ends: KnownEnds.decode(ends), lookedAt: 0 })
+    const now = this.#context.environment.clock.now()
+    for (const { remote, ends, leftAt = now } of encoded)
+      this.#queues.push({ remote: { ...remote }, ends: KnownEnds.decode(ends), leftAt, lookedAt: 0 })
     return this.#queues.reduce((count, { ends }) => count + ends.again.count, 0)
   }
 
   /** For a slot; undefined where there are none. */
   encode(bytesMax: number): EncodedFormerQueue[] | undefined {
     if (this.#queues.length === 0) return undefined
-    return this.#queues.map(({ remote, ends }) => ({ remote: { ...remote }, ends: ends.encode(bytesMax) }))
+    return this.#queues.map(({ remote, ends, leftAt }) => ({
+      remote: { ...remote },
+      ends: ends.encode(bytesMax),
+      leftAt,
+    }))
   }
 
   /** What may have been lost while nobody looked is looked after when their brokers are settled, which is soon. */
@@ -95,14 +105,24 @@ export class FormerQueues {
     return this.#queues.some(queue => this.#isDue(queue))
   }
 
+  /** Whether anything of a queue that was left within a day is unclear again, and not passed on yet. */
+  get isAgain(): boolean {
+    return this.#waitedFor.some(({ ends }) => ends.isAgain)
+  }
+
+  get #waitedFor(): FormerQueue[] {
+    const leftAfter = this.#context.environment.clock.now() - WAITED_FOR
+    return this.#queues.filter(({ leftAt }) => leftAt > leftAfter)
+  }
+
   /** The lowest era of which places are kept. */
   get oldestEra(): number {
     return Math.min(...this.#queues.map(({ ends }) => ends.oldestEra))
   }
 
-  /** Up to then their brokers have answered, and they were looked after; without limit where there are none. */
+  /** Up to then their brokers have answered, and they were looked after; without limit where none was left within a day. */
   get answeredUntil(): number {
-    const until = this.#queues.map(({ remote, lookedAt }) => {
+    const until = this.#waitedFor.map(({ remote, lookedAt }) => {
       const { lastAnswerAt, settled } = this.#context.remoteBroker(remote.broker)
       return settled?.number === lookedAt ? lastAnswerAt : undefined
     })

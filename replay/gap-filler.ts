@@ -5,7 +5,7 @@
 // the queue's oldest, or what the log says of it (inquiry.ts) when the queue does not give it: it passes over it, has something
 // else there, does not reach so far, or is no more.
 
-import type { StoredMessage } from '../codec/index.ts'
+import { ResponseCode, type StoredMessage } from '../codec/index.ts'
 import type { Account, LostCause } from './account.ts'
 import type { BodyMemory } from './body.ts'
 import { asSent, hashIn, isTheAcked, unpacked } from './check.ts'
@@ -34,6 +34,10 @@ const NOT_YET_MOST = 1_000
 const INQUIRIES = 32
 /** Milliseconds for which the source has to refuse what the journal should have, and has not, until it is lost. */
 const REFUSED_MOST = 60_000
+/** With more than this between two refusals nobody asked meanwhile, and the second is a new one. */
+const REFUSED_APART = 30_000
+
+const REFUSALS: ReadonlySet<number> = new Set([ResponseCode.NO_PERMISSION, ResponseCode.NOT_LEADER_FOR_QUEUE])
 
 /** Of a queue that is not there (any more). */
 const GONE: Pulled = { messages: [], nextOffset: 0, minOffset: 0, maxOffset: 0 }
@@ -60,6 +64,8 @@ export interface GapSource {
 }
 
 export class GapFiller {
+  /** Whether a body is missing that the journal may have kept. */
+  needsKept = false
   readonly #clock: Clock
   readonly #source: GapSource
   readonly #queue: Reader
@@ -70,9 +76,9 @@ export class GapFiller {
   #round: Promise<void> | undefined
   /** Since when the first gap lies beyond what the source lets us read. */
   #notYetSince: number | undefined
-  /** What the journal should have, and has not, by sequence; and since when the source refuses that, too. */
+  /** What the journal should have, and has not, by sequence; and from which uptime to which the source has refused that at each round. */
   #absent = new Map<number, LostCause>()
-  #refusedSince: number | undefined
+  #refused: { since: number; last: number } | undefined
 
   constructor(
     clock: Clock,
@@ -131,12 +137,21 @@ export class GapFiller {
   }
 
   async #fill(starts: readonly number[]): Promise<void> {
+    // That says nothing of what is missing still.
     if (await this.#takeKept()) return
+    let refused: { since: number; last: number } | undefined
     try {
       await this.#fillFromSource(starts)
-      this.#refusedSince = undefined
+      this.needsKept = false
     } catch (error) {
-      if (!(error instanceof RefusedError) || !this.#giveUpAbsent()) throw error
+      if (this.#absent.size === 0 || !isRefusal(error)) throw error
+      const now = this.#clock.uptime()
+      const before = this.#refused
+      refused = { since: before !== undefined && now - before.last < REFUSED_APART ? before.since : now, last: now }
+      if (now - refused.since < REFUSED_MOST || !this.#giveUpAbsent()) throw error
+    } finally {
+      // Any other end of a round says that it is not refused all the time.
+      this.#refused = refused
     }
   }
 
@@ -150,8 +165,10 @@ export class GapFiller {
       const place = queue.place(index)
       if ((place.placeFlags & PlaceFlag.JOURNALED) !== 0) wanted.push(place)
     }
-    if (wanted.length === 0) return false
+    this.needsKept = wanted.length > 0
+    if (!this.needsKept) return false
     const { bodies, cause } = await this.#source.kept(wanted)
+    if (bodies.size === wanted.length) this.#refused = undefined
     for (const place of wanted)
       if (cause !== undefined && !bodies.has(place.sequence))
         this.#absent.set(place.sequence, isAgain(place) ? cause : 'journal')
@@ -169,15 +186,12 @@ export class GapFiller {
       queue.fill(index, found.body)
       filled++
     }
+    this.needsKept = filled < wanted.length
     return filled > 0
   }
 
-  /** What the journal has not, and the source refuses for long enough, is lost. */
+  /** What the journal has not, and the source has refused for long enough, is lost. */
   #giveUpAbsent(): boolean {
-    if (this.#absent.size === 0) return false
-    const now = this.#clock.now()
-    this.#refusedSince ??= now
-    if (now - this.#refusedSince < REFUSED_MOST) return false
     const lost: [index: number, cause: LostCause][] = []
     this.#source.passArrived()
     for (let index = 0; index < Math.min(this.#queue.span, TAKEN); index++) {
@@ -342,6 +356,11 @@ export class GapFiller {
     this.#queue.fill(index, body)
     this.#account.readBack++
   }
+}
+
+/** Whether the source does not let it be read, and not only now: a broker that is busy or has troubles of its own says other codes. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof RefusedError && (REFUSALS.has(error.code) || isQueueGone(error))
 }
 
 /** Whether it is known by its fold only. */

@@ -49,6 +49,8 @@ export interface JournalOptions {
   stallTimeout: number
   /** What is done with a segment that has bodies, in place of removing it. */
   keep(path: string): Promise<void>
+  /** That, or removing it, failed: it is tried again at the next checkpoint. */
+  notRemoved(error: Error): void
 }
 
 /** A stretch of sequences, in one file or, after a failure, several. */
@@ -289,9 +291,14 @@ export class Journal {
       this.#forgetDoubts(segment)
       // Where blocks had all of it they are kept.
       const isKept = segment.hasBodies && segment.isDoneHere
-      for (const path of segment.paths)
-        if (isKept) await this.#options.keep(path)
-        else await this.#environment.fileSystem.remove(path)
+      try {
+        for (const path of segment.paths)
+          if (isKept) await this.#options.keep(path)
+          else await this.#environment.fileSystem.remove(path)
+      } catch (error) {
+        this.#options.notRemoved(error as Error)
+        continue
+      }
       const at = this.#segments.indexOf(segment)
       if (at >= 0) this.#segments.splice(at, 1)
     }

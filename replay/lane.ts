@@ -139,6 +139,11 @@ export class Lane {
     return this.#remoteQueue
   }
 
+  /** Whether something waits whose body may be in a file in which nothing is left to do. */
+  get needsKept(): boolean {
+    return this.tail.ends.isAgain || this.tail.hasToProve || this.formers.isAgain || this.#gaps.needsKept
+  }
+
   /** What it waits for, in words; empty while it goes. */
   get trouble(): string {
     if (this.#trouble instanceof WaitError && this.#trouble.detail !== '')

@@ -24,8 +24,9 @@ export interface RoomOptions {
 export interface Used {
   places: number
   blocks: number
-  /** Of what is done, and kept for a while: it makes room for everything else. */
+  /** Of what is done, and kept for a while: it makes room for everything else, unless it is needed. */
   kept: number
+  isKeptNeeded: boolean
 }
 
 export class Room {
@@ -56,17 +57,25 @@ export class Room {
     this.#freeBytes = await this.#fileSystem.freeBytes(this.#folder).catch(() => this.#freeBytes)
   }
 
+  /** So many bytes were removed since the disk was asked. */
+  freed(bytes: number): void {
+    this.#freeBytes += bytes
+  }
+
   /** Whether bodies may take so many bytes more. */
   has(bytes: number): boolean {
     const { maxBytes, minFreeBytes } = this.#options
     const used = this.#used()
-    return this.#needed(used) + bytes <= maxBytes && this.#freeBytes + used.kept - bytes >= minFreeBytes
+    const mayGo = used.isKeptNeeded ? 0 : used.kept
+    const stays = this.#needed(used) + used.kept - mayGo
+    return stays + bytes <= maxBytes && this.#freeBytes + mayGo - bytes >= minFreeBytes
   }
 
   /** Bytes that are to be given up of what is kept, so that a file of bodies has room. */
   get excess(): number {
     const { maxBytes, minFreeBytes } = this.#options
     const used = this.#used()
+    if (used.isKeptNeeded) return 0
     const ahead = this.bodiesFileBytes
     return Math.max(this.#needed(used) + used.kept + ahead - maxBytes, minFreeBytes + ahead - this.#freeBytes)
   }
@@ -77,9 +86,13 @@ export class Room {
     return blocks + Math.max(places, (PLACES_SEGMENTS + 1) * segment) + segment
   }
 
-  /** Whether neither memory nor disk takes more, a page of so many bytes at a time. Once full, until there is room again. */
+  /**
+   * Whether neither memory nor disk takes more, a page of so many bytes at a time. Once full, until there is room again. While what is
+   * kept is needed memory does not help: what is done by way of it is to be kept, too.
+   */
   isFullWith({ limit, used }: { limit: number; used: number }, pageBytes: number): boolean {
-    if (used > limit * (this.#wasFull ? 1 - FREE_AGAIN : 1) && !this.has(pageBytes)) this.#wasFull = true
+    const isShort = used > limit * (this.#wasFull ? 1 - FREE_AGAIN : 1) || this.#used().isKeptNeeded
+    if (isShort && !this.has(pageBytes)) this.#wasFull = true
     else if (this.has(this.#options.maxBytes * FREE_AGAIN)) this.#wasFull = false
     return this.#wasFull
   }

@@ -37,6 +37,11 @@ import { type Unanswered, Unresolved } from './unresolved.ts'
 const CURSOR_INTERVAL = 1_000
 /** Between two looks for sends to give up. */
 const GIVE_UP_INTERVAL = 1_000
+/** Between two words on files that cannot be removed. */
+const NOT_REMOVED_AGAIN = 600_000
+/** Between two looks at all lanes whether they need what is kept. */
+const NEEDED_AGAIN_AFTER = 100
+
 export interface SourceBrokerOptions {
   folder: string
   name: string
@@ -58,6 +63,9 @@ export class SourceBroker {
   readonly spill: Spill
   readonly kept: KeptBodies
   readonly #room: Room
+  /** Whether a lane needs what is kept, as it was at that uptime. */
+  #needsKept = false
+  #neededAsOf = Number.NEGATIVE_INFINITY
   readonly #uncleanEnd: UncleanEnd
   readonly #environment: Environment
   readonly #memory: BodyMemory
@@ -82,6 +90,8 @@ export class SourceBroker {
   readonly #checkpoints = new Coalesced(() => this.#checkpoint())
   /** Whether something rests on what the next cursor says, as a start does. */
   #isRestedOn = true
+  /** When it was last said that a file could not be removed. */
+  #notRemovedSaidAt = Number.NEGATIVE_INFINITY
   #cancelTimer: (() => void) | undefined
   #cancelGiveUp: (() => void) | undefined
   #started = false
@@ -105,7 +115,9 @@ export class SourceBroker {
       places: this.journal.counts.bytes,
       blocks: this.spill.counts.bytes,
       kept: this.kept.counts.bytes,
+      isKeptNeeded: this.#isKeptNeeded(),
     }))
+    const notRemoved = (error: Error) => this.#notRemoved(error)
     this.kept = new KeptBodies({
       environment,
       folder,
@@ -113,6 +125,8 @@ export class SourceBroker {
       inUse: () => [...this.journal.pathsWithBodies, ...this.spill.pathsThatKeep],
       excess: () => this.#room.excess,
       epochId: epoch => this.journal.epochIds.get(epoch) ?? '',
+      freed: bytes => this.#room.freed(bytes),
+      notRemoved,
     })
     const keep = (path: string) => this.kept.keep(path)
     this.journal = new Journal(environment, folder, {
@@ -120,6 +134,7 @@ export class SourceBroker {
       segmentBytes: this.#room.placesSegmentBytes,
       stallTimeout: journal.stallTimeout,
       keep,
+      notRemoved,
     })
     this.spill = new Spill(
       environment,
@@ -320,8 +335,9 @@ export class SourceBroker {
     message.backlog = this.#backlog(topic, queueId)
     message.journaled = !isSkipped && this.#mustJournal(topic, queueId, message)
     if (message.journaled && !this.#hasRoomFor(topic, message)) this.#keepsNoBody(topic, queueId, message)
-    if (message.journaled) message.placeFlags |= PlaceFlag.JOURNALED
-    this.journal.append(topic, queueId, message, message.journaled ? message : undefined)
+    const isWritten = message.journaled && this.#mayWrite(message)
+    if (isWritten) message.placeFlags |= PlaceFlag.JOURNALED
+    this.journal.append(topic, queueId, message, isWritten ? message : undefined)
     if (message.journaled) this.#memory.keepAnyway(message)
     message.kept = message.journaled || (message.skipMask !== ALL_REMOTES && this.#memory.keep(message))
     if (!message.kept) dropBody(message)
@@ -334,6 +350,21 @@ export class SourceBroker {
   get isFull(): boolean {
     if (this.options.journal.onFull === 'gap') return false
     return this.#room.isFullWith(this.#memory, PAGE_BYTES)
+  }
+
+  /** What is sent at once would be kept, too, and take room that what is kept and needed has: it is in memory only. */
+  #mayWrite(message: AckedMessage): boolean {
+    return !this.#needsKept || this.#room.has(payloadLength(message))
+  }
+
+  /** Whether what is kept has to be sent once more. A send does not look at all lanes for it. */
+  #isKeptNeeded(): boolean {
+    const now = this.#environment.clock.uptime()
+    if (now - this.#neededAsOf >= NEEDED_AGAIN_AFTER) {
+      this.#neededAsOf = now
+      this.#needsKept = this.feeds.some(feed => feed.needsKept)
+    }
+    return this.#needsKept
   }
 
   #mustJournal(topic: string, queueId: number, { queueOffset }: Place): boolean {
@@ -557,16 +588,29 @@ export class SourceBroker {
       this.#isRestedOn ||= isRestedOn
       throw error
     }
-    await this.spill.remove(needless)
+    for (const file of needless) await this.spill.remove([file]).catch(error => this.#notRemoved(error as Error))
     if (needless.length > 0) await this.#room.look()
+    this.#neededAsOf = Number.NEGATIVE_INFINITY
     await this.kept.forget(Math.min(...this.feeds.map(feed => feed.answeredUntil)))
     const oldestNamed = Math.min(oldestEra, ...this.feeds.map(feed => feed.oldestKnownEra))
     for (const epoch of this.journal.epochIds.keys())
       if (eraOf(epoch) < oldestNamed) this.journal.epochIds.delete(epoch)
   }
 
+  /** It is tried at the next checkpoint, and holds up nobody who waits for a cursor. */
+  #notRemoved(error: Error): void {
+    const { clock, log } = this.#environment
+    if (clock.uptime() - this.#notRemovedSaidAt < NOT_REMOVED_AGAIN) return
+    this.#notRemovedSaidAt = clock.uptime()
+    log.error(
+      { err: error, broker: this.options.name },
+      'files of the journal could not be removed, or not be kept under another name',
+    )
+  }
+
   async #giveWay(): Promise<void> {
     if (this.kept.counts.files === 0) return
+    this.#neededAsOf = Number.NEGATIVE_INFINITY
     await this.#room.look()
     await this.kept.giveWay()
   }

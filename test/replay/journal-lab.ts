@@ -20,6 +20,9 @@ export async function openJournal(
     segmentBytes: 1024 * 1024,
     stallTimeout: 1_000,
     keep: path => environment.fileSystem.remove(path),
+    notRemoved: error => {
+      throw error
+    },
     ...options,
   })
   const epochIds = new Map([[1, EPOCH_ID]])

@@ -33,10 +33,10 @@ async function unreadable(options: SceneOptions = {}): Promise<Scene> {
   return scene
 }
 
-function refuseReading({ source }: Scene): void {
+function refuseReading({ source }: Scene, code: number = ResponseCode.NO_PERMISSION): void {
   source.broker.intercept = request => {
     if (request.head.code !== RequestCode.PULL_MESSAGE) return false
-    request.answer({ code: ResponseCode.NO_PERMISSION, remark: 'no read permission' })
+    request.answer({ code, remark: 'not now' })
     return true
   }
 }
@@ -201,6 +201,24 @@ test('what went to disk in an outage, and then arrived, is kept in its block, an
   t.deepEqual(scene.arrived(), texts(0, 280))
 })
 
+test('a kept file of blocks that is cut off is damaged: what it had is lost, cause journal', async t => {
+  const scene = await spilled()
+  scene.takeSends()
+  await scene.allDone()
+  await sendAll(scene, texts(260, 280))
+  await scene.restart()
+  await scene.environment.pass(3_000)
+  const { fileSystem } = scene.environment
+  const cut = kept(scene).filter(path => path.includes('bodies-'))
+  t.true(cut.length > 0)
+  for (const path of cut) fileSystem.put(path, Buffer.from(fileSystem.bytes(path).subarray(0, -10)))
+  await remoteLoses(scene, 280)
+  await scene.until('it is said', () => Object.keys(scene.account.totals.lost).length > 0)
+  await scene.allDone()
+  t.deepEqual(Object.keys(scene.account.totals.lost), ['journal'])
+  t.is(scene.arrived().length + scene.account.totals.lost.journal!, 280)
+})
+
 test('a remote that had it all gets what it loses while another has not had it', async t => {
   const scene = await unreadable({ remotes: ['default', 'east'], maxBytes: SMALL })
   const east = scene.remoteOf('east')
@@ -269,6 +287,26 @@ test('so it is for a broker that the lane has left, when that comes back after h
   t.deepEqual(kept(scene), [])
 })
 
+test('a broker that the lane has left, and that never comes back, holds back what is kept for a day', async t => {
+  const scene = await unreadable({ remoteBrokers: 2, remoteBrokerAway: 'reroute', maxBytes: SMALL })
+  const [first, second] = scene.remote.brokers as [FakeBroker, FakeBroker]
+  await sendAll(scene, texts(0, 20))
+  await scene.restart()
+  await scene.environment.pass(3_000)
+  scene.remote.away.add(first)
+  scene.environment.network.stop(first.address)
+  await scene.environment.settled()
+  scene.send(['m20'])
+  await scene.until('the lane has left its broker', () => second.texts(TOPIC, 0).length === 1)
+  await scene.environment.pass(12 * 60 * MINUTE)
+  t.is(kept(scene).length, 1)
+  await scene.restart()
+  await scene.environment.pass(11 * 60 * MINUTE)
+  t.true(kept(scene).length >= 1)
+  await scene.environment.pass(2 * 60 * MINUTE)
+  t.deepEqual(kept(scene), [])
+})
+
 test('what is kept gives way to what comes; what the remote loses of it is lost, cause full, and said', async t => {
   const scene = await unreadable({ maxBytes: SMALL })
   await sendAll(scene, texts(0, SEGMENT * 8))
@@ -303,6 +341,68 @@ test('no body that waits is refused for what is kept', async t => {
   scene.takeSends()
   await scene.allDone()
   t.deepEqual(scene.arrived(), texts(0, SEGMENT * 6))
+})
+
+const firstWord = (text: string) => text.split(' ')[0]!
+
+/** Texts of 2 KB. */
+function longTexts(from: number, to: number): string[] {
+  return texts(from, to).map(text => `${text} ${'x'.repeat(2_000)}`)
+}
+
+for (const onJournalFull of ['reject', 'gap'] as const)
+  test(`what is kept and waits to be sent again does not give way, with onJournalFull=${onJournalFull}`, async t => {
+    const maxBytes = 4_000_000
+    const scene = await unreadable({ maxBytes, bodyMemory: 1_000_000, onJournalFull, journalAck: 'fsync' })
+    await sendAll(scene, longTexts(0, 1_000))
+    scene.refuseSends(2)
+    await remoteLoses(scene, 280)
+    await scene.until('it waits again', () => scene.account.queued + scene.account.inGap === 280)
+    let sent = 1_000
+    let refused = 0
+    for (let round = 0; round < 100; round++) {
+      if (scene.broker.isFull) refused++
+      else {
+        scene.send(longTexts(sent, sent + 20))
+        sent += 20
+      }
+      await scene.environment.pass(1_300)
+      const { journal, spill, kept } = scene.broker
+      t.true(journal.counts.bytes + spill.counts.bytes + kept.counts.bytes <= maxBytes)
+    }
+    const isRefused = onJournalFull === 'reject'
+    t.is(refused > 0, isRefused)
+    scene.takeSends()
+    await scene.allDone()
+    const { full = 0, ...others } = scene.account.totals.lost
+    t.deepEqual(others, {})
+    t.is(full > 0, !isRefused)
+    t.is(scene.arrived().length, sent - full)
+    t.deepEqual(scene.arrived().slice(0, 1_000).map(firstWord), texts(0, 1_000))
+    t.is(scene.account.acked, sent)
+    await scene.until('there is room', () => !scene.broker.isFull)
+  })
+
+test('while one lane waits again what others send at once does not fill the journal with what is kept', async t => {
+  const maxBytes = 4_000_000
+  const scene = await unreadable({ sourceQueues: 2, remoteQueues: 2, maxBytes, bodyMemory: 4_000_000 })
+  await sendAll(scene, longTexts(0, 280))
+  scene.remote.broker.onSend = send =>
+    send.queueId === 0 ? send.request.answer({ code: ResponseCode.NO_PERMISSION }) : send.answerStored(send.store())
+  await remoteLoses(scene, 280)
+  await scene.until('it waits again', () => scene.account.queued + scene.account.inGap === 280)
+  const count = 2_000
+  for (let at = 0; at < count; at += 40) {
+    scene.send(longTexts(at, at + 40), 1)
+    await scene.environment.pass(500)
+    const { journal, spill, kept } = scene.broker
+    t.true(journal.counts.bytes + spill.counts.bytes + kept.counts.bytes <= maxBytes)
+  }
+  t.is(scene.remote.broker.texts(TOPIC, 1).length, count)
+  scene.takeSends()
+  await scene.allDone()
+  t.deepEqual(scene.account.totals.lost, {})
+  t.deepEqual(scene.arrived().map(firstWord), texts(0, 280))
 })
 
 /** All of these are known to be there, and kept no more. */
@@ -345,6 +445,88 @@ test('a refusal that ends before costs nothing', async t => {
   await allThere(scene, 40)
   t.deepEqual(scene.account.totals.lost, {})
 })
+
+test('a refusal of what is gone lasts as long while others of the lane are found again and again', async t => {
+  const scene = await unreadable({ maxBytes: SMALL })
+  await sendAll(scene, texts(0, SEGMENT * 4))
+  // The oldest of those that the remote loses were in it.
+  const [gone] = kept(scene) as [string]
+  scene.environment.fileSystem.files.delete(gone)
+  await remoteLoses(scene, SEGMENT * 4)
+  await scene.environment.pass(50_000)
+  t.deepEqual(scene.account.totals.lost, {})
+  await scene.environment.pass(30_000)
+  const [lost = 0] = Object.values(scene.account.totals.lost)
+  t.true(lost > 1)
+  t.is(scene.arrived().length + lost, SEGMENT * 4)
+  t.true(scene.arrived().length > SEGMENT)
+})
+
+test('it lasts a minute for all of them, also while memory is full of what was found', async t => {
+  const scene = await unreadable({ maxBytes: 4_000_000, bodyMemory: 1_000_000, journalAck: 'fsync' })
+  await sendAll(scene, longTexts(0, 1_000))
+  await remoteLoses(scene, 600)
+  await scene.until('some are lost', () => scene.account.totals.lost.full !== undefined)
+  await scene.environment.pass(MINUTE)
+  t.is(scene.account.queued + scene.account.inGap, 0)
+  t.is(scene.arrived().length + scene.account.totals.lost.full!, 1_000)
+})
+
+test('a sector that is not given now and then costs nothing', async t => {
+  const scene = await unreadable({ maxBytes: SMALL })
+  await sendAll(scene, texts(0, SEGMENT * 2))
+  const { clock, fileSystem } = scene.environment
+  const [path] = kept(scene) as [string]
+  const { readAt } = fileSystem
+  let badUntil = Number.POSITIVE_INFINITY
+  fileSystem.readAt = (from, at, length) =>
+    from === path && at < 12_288 && at + length > 8_192 && clock.now() < badUntil
+      ? Promise.reject(new DiskError('EIO', 'read', path))
+      : readAt.call(fileSystem, from, at, length)
+  for (let round = 0; round < 3; round++) {
+    badUntil = Number.POSITIVE_INFINITY
+    await remoteLoses(scene, SEGMENT * 2)
+    await scene.environment.pass(20_000)
+    badUntil = clock.now()
+    await allThere(scene, SEGMENT * 2)
+    await scene.environment.pass(2 * MINUTE)
+  }
+  t.deepEqual(scene.arrived(), texts(0, SEGMENT * 2))
+  t.deepEqual(scene.account.totals.lost, {})
+})
+
+test('a refusal counts from its own beginning, and not from that of an earlier one', async t => {
+  const scene = await unreadable({ maxBytes: SMALL })
+  await tooOld(scene, texts(0, 40))
+  await remoteLoses(scene, 10)
+  await scene.until('it is lost', () => scene.account.totals.lost.remote === 10)
+  scene.source.broker.intercept = () => false
+  await scene.environment.pass(60 * MINUTE)
+  await remoteLoses(scene, 5)
+  refuseReading(scene)
+  await scene.environment.pass(50_000)
+  // For one round it is something else.
+  refuseReading(scene, ResponseCode.SYSTEM_BUSY)
+  await scene.environment.pass(6_000)
+  refuseReading(scene)
+  await scene.environment.pass(50_000)
+  scene.source.broker.intercept = () => false
+  await allThere(scene, 30)
+  t.deepEqual(scene.account.totals.lost, { remote: 10 })
+})
+
+for (const code of [ResponseCode.SYSTEM_BUSY, ResponseCode.SYSTEM_ERROR, ResponseCode.FLOW_CONTROL])
+  test(`a source that answers with code ${code} for minutes has not refused`, async t => {
+    const scene = await unreadable({ maxBytes: SMALL })
+    await tooOld(scene, texts(0, 40))
+    refuseReading(scene, code)
+    await remoteLoses(scene, 10)
+    await scene.environment.pass(5 * MINUTE)
+    t.deepEqual(scene.account.totals.lost, {})
+    scene.source.broker.intercept = () => false
+    await allThere(scene, 40)
+    t.deepEqual(scene.arrived(), texts(0, 40))
+  })
 
 test('a kept body that is damaged is lost, cause journal, once, and the others arrive', async t => {
   const scene = await unreadable({ maxBytes: SMALL })
@@ -489,4 +671,70 @@ test('a segment with the only body of what a block names without it stays until 
   t.deepEqual(scene.arrived(), texts(0, 2))
   await scene.environment.pass(5_000)
   t.true(kept(scene).length > 0)
+})
+
+/** Sends so many more; halfway the link breaks. */
+async function goOn(scene: Scene, from: number, count: number): Promise<void> {
+  const { remote, environment } = scene
+  await sendAll(scene, texts(from, from + count / 2))
+  remote.disconnect(environment.network)
+  await environment.settled()
+  remote.connect(environment.network)
+  await sendAll(scene, texts(from + count / 2, from + count))
+}
+
+test('a file that cannot get another name is removed, which is said once, and holds up nobody', async t => {
+  const scene = await unreadable({ maxBytes: SMALL })
+  const { fileSystem, log } = scene.environment
+  fileSystem.fault = (operation, path) =>
+    operation === 'rename' && path.includes('/places-') ? new DiskError('ENOSPC', operation, path) : undefined
+  await goOn(scene, 0, SEGMENT * 4)
+  t.is(scene.arrived().length, SEGMENT * 4)
+  t.deepEqual(kept(scene), [])
+  t.true(scene.broker.journal.counts.files <= 3)
+  t.is(log.said('could not be removed').length, 1)
+  t.is(log.said('a cursor could not be written').length, 0)
+  // Of what was removed nothing is had again: it is given up, and said.
+  await remoteLoses(scene, SEGMENT * 4)
+  await scene.until('it is said', () => scene.account.totals.lost.full !== undefined)
+  await scene.allDone()
+  t.deepEqual(Object.keys(scene.account.totals.lost), ['full'])
+})
+
+test('a file that cannot be removed holds up nobody, and goes when it can be', async t => {
+  const scene = await unreadable({ maxBytes: SMALL })
+  const { fileSystem, log } = scene.environment
+  await sendAll(scene, texts(0, SEGMENT * 2))
+  const [stuck] = kept(scene) as [string]
+  fileSystem.fault = (operation, path) =>
+    operation === 'remove' && path === stuck ? new DiskError('EIO', operation, path) : undefined
+  await goOn(scene, SEGMENT * 2, SEGMENT * 10)
+  t.is(kept(scene)[0], stuck)
+  const {
+    journal,
+    spill,
+    kept: { counts },
+  } = scene.broker
+  t.true(journal.counts.bytes + spill.counts.bytes + counts.bytes <= SMALL)
+  t.is(log.said('could not be removed').length, 1)
+  fileSystem.fault = () => undefined
+  await sendAll(scene, texts(SEGMENT * 12, SEGMENT * 13))
+  t.false(kept(scene).includes(stuck))
+  t.is(log.said('a cursor could not be written').length, 0)
+})
+
+test('a file that has its new name, and the folder is not synced, is kept all the same', async t => {
+  const scene = await unreadable({ maxBytes: SMALL })
+  const { fileSystem } = scene.environment
+  const { rename } = fileSystem
+  fileSystem.rename = async (from, to) => {
+    await rename.call(fileSystem, from, to)
+    throw new DiskError('EIO', 'sync', to)
+  }
+  await sendAll(scene, texts(0, SEGMENT * 3))
+  t.is(scene.broker.kept.counts.files, kept(scene).length)
+  t.true(kept(scene).length > 0)
+  await remoteLoses(scene, SEGMENT * 2)
+  await allThere(scene, SEGMENT * 3)
+  t.deepEqual(scene.arrived(), texts(0, SEGMENT * 3))
 })
