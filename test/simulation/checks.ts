@@ -201,8 +201,10 @@ function judgeOrder({ world, remote, problem }: Judged, copies: ReadonlyMap<numb
   if (remote.reordered > 0 && world.givenUp === 0 && !isShifted)
     problem(`ORDER: ${remote.reordered} messages are counted as reordered, and no send was given up`)
   // What counted as lost, and a later start found, comes when it is found.
+  // Of what was damaged nobody knows where it stands.
+  const unknown = world.happened.has('damage') ? lostFromJournal(world, remote) + remote.untold : 0
   // Nor is it known without a cursor what goes behind higher ones.
-  if (moved > remote.reordered + remote.foundAgain && !remote.isCursorLost)
+  if (moved > remote.reordered + remote.foundAgain + unknown && !remote.isCursorLost)
     problem(`ORDER: ${moved} messages are out of order, ${remote.reordered} are counted so: ${examples.join('; ')}`)
 }
 
@@ -245,9 +247,7 @@ function judgeAccount(
       )
         problem(`${count} messages count as lost, cause ${cause}, and that did not happen`)
   }
-  const damaged = world.gateway
-    .accountsOf(remote.label)
-    .reduce((sum, { totals }) => sum + (totals.lost.journal ?? 0), 0)
+  const damaged = lostFromJournal(world, remote)
   if (remote.missing.size > damaged + remote.lostBefore + remote.untold)
     problem(
       `MISSING: ${[...remote.missing].map(number => `m${number}`).join(', ')}; ${damaged} count as lost, cause journal`,
@@ -270,6 +270,10 @@ function judgeAccount(
   const unknown = remote.untold + world.unsaved.size + (mayLackPlaces(world) ? damaged : 0)
   if (replicated < there - unknown || replicated > there + gone)
     problem(`${replicated} messages count as replicated, and ${there} are at the remote`)
+}
+
+function lostFromJournal({ gateway }: World, { label }: Remote): number {
+  return gateway.accountsOf(label).reduce((sum, { totals }) => sum + (totals.lost.journal ?? 0), 0)
 }
 
 /** Whether places may be missing from the journal that were written. */
