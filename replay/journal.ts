@@ -48,7 +48,7 @@ export interface JournalOptions {
   /** Milliseconds after which a write or sync that somebody waits for counts as failed. */
   stallTimeout: number
   /** What is done with a segment that has bodies, in place of removing it. */
-  keep(path: string): Promise<void>
+  keep(path: string, firstSequence: number): Promise<void>
   /** That, or removing it, failed: it is tried again at the next checkpoint. */
   notRemoved(error: Error): void
 }
@@ -293,7 +293,7 @@ export class Journal {
       const isKept = segment.hasBodies && segment.isDoneHere
       try {
         for (const path of segment.paths)
-          if (isKept) await this.#options.keep(path)
+          if (isKept) await this.#options.keep(path, segment.firstSequence)
           else await this.#environment.fileSystem.remove(path)
       } catch (error) {
         this.#options.notRemoved(error as Error)

@@ -252,6 +252,8 @@ export class Lane {
     this.#context.environment.log.warn({ ...this.#named, broker, remoteQueueId, reason }, 'lane goes to another queue')
     this.#context.remote.forgetRoute(this.topic)
     this.formers.add(target, this.tail.leave())
+    // A link that may have been there is found out about, also where no lane sends.
+    this.#context.remoteBroker(broker).settleSoon()
     this.#remoteQueue = undefined
     this.#remoteQueueDurable = false
     this.#awaySince = undefined

@@ -66,6 +66,8 @@ export class SourceBroker {
   /** Whether a lane needs what is kept, as it was at that uptime. */
   #needsKept = false
   #neededAsOf = Number.NEGATIVE_INFINITY
+  /** Nothing that was acked from this sequence on was done when it began to be needed. */
+  #neededFrom = 0
   readonly #uncleanEnd: UncleanEnd
   readonly #environment: Environment
   readonly #memory: BodyMemory
@@ -128,12 +130,11 @@ export class SourceBroker {
       freed: bytes => this.#room.freed(bytes),
       notRemoved,
     })
-    const keep = (path: string) => this.kept.keep(path)
     this.journal = new Journal(environment, folder, {
       ack: journal.ack,
       segmentBytes: this.#room.placesSegmentBytes,
       stallTimeout: journal.stallTimeout,
-      keep,
+      keep: (path, firstSequence) => this.#keep(path, firstSequence),
       notRemoved,
     })
     this.spill = new Spill(
@@ -145,7 +146,7 @@ export class SourceBroker {
         compress: journal.compress,
         hasRoom: bytes => this.#room.has(bytes),
         giveWay: () => this.#giveWay(),
-        keep,
+        keep: path => this.kept.keep(path),
         checkpoint: () => this.checkpoint(),
         folded: sequence => this.journal.done(sequence, true),
         openPages: () => this.#openPages(),
@@ -335,9 +336,8 @@ export class SourceBroker {
     message.backlog = this.#backlog(topic, queueId)
     message.journaled = !isSkipped && this.#mustJournal(topic, queueId, message)
     if (message.journaled && !this.#hasRoomFor(topic, message)) this.#keepsNoBody(topic, queueId, message)
-    const isWritten = message.journaled && this.#mayWrite(message)
-    if (isWritten) message.placeFlags |= PlaceFlag.JOURNALED
-    this.journal.append(topic, queueId, message, isWritten ? message : undefined)
+    if (message.journaled) message.placeFlags |= PlaceFlag.JOURNALED
+    this.journal.append(topic, queueId, message, message.journaled ? message : undefined)
     if (message.journaled) this.#memory.keepAnyway(message)
     message.kept = message.journaled || (message.skipMask !== ALL_REMOTES && this.#memory.keep(message))
     if (!message.kept) dropBody(message)
@@ -352,19 +352,22 @@ export class SourceBroker {
     return this.#room.isFullWith(this.#memory, PAGE_BYTES)
   }
 
-  /** What is sent at once would be kept, too, and take room that what is kept and needed has: it is in memory only. */
-  #mayWrite(message: AckedMessage): boolean {
-    return !this.#needsKept || this.#room.has(payloadLength(message))
-  }
-
   /** Whether what is kept has to be sent once more. A send does not look at all lanes for it. */
   #isKeptNeeded(): boolean {
     const now = this.#environment.clock.uptime()
     if (now - this.#neededAsOf >= NEEDED_AGAIN_AFTER) {
       this.#neededAsOf = now
-      this.#needsKept = this.feeds.some(feed => feed.needsKept)
+      const needed = this.feeds.some(feed => feed.needsKept)
+      if (needed && !this.#needsKept) this.#neededFrom = this.journal.sequence
+      this.#needsKept = needed
     }
     return this.#needsKept
+  }
+
+  /** What came since what is kept is needed is not kept where there is no room beside that. */
+  #keep(path: string, firstSequence: number): Promise<void> {
+    const isInTheWay = this.#isKeptNeeded() && firstSequence >= this.#neededFrom && !this.#room.has(0)
+    return isInTheWay ? this.#environment.fileSystem.remove(path) : this.kept.keep(path)
   }
 
   #mustJournal(topic: string, queueId: number, { queueOffset }: Place): boolean {

@@ -33,6 +33,7 @@ interface Judged {
 
 function judgeRemote(judged: Judged): void {
   const copies = copiesAtRemote(judged)
+  if (judged.world.happened.has(`${judged.remote.side} is another`)) noteUnseen(judged.remote, copies)
   const lost = saidLost(judged)
   const letters = deadLetters(judged)
   for (const message of judged.world.ledger.messages) {
@@ -63,6 +64,13 @@ function copiesAtRemote({ world, remote, problem }: Judged): Map<number, RemoteC
       copies.set(message.number, list)
     }
   return copies
+}
+
+/** That a queue began anew is seen when the next message comes there. Where none has (its source has lost it) all that went there is gone. */
+function noteUnseen({ wentTo, goneWithQueues }: Remote, copies: ReadonlyMap<number, readonly RemoteCopy[]>): void {
+  const queueOf = (topic: string, queueId: number) => `${topic} q${queueId}`
+  const used = new Set([...copies.values()].flat().map(({ record }) => queueOf(record.topic, record.queueId)))
+  for (const [{ topic, number }, queueId] of wentTo) if (!used.has(queueOf(topic, queueId))) goneWithQueues.add(number)
 }
 
 /** What its queues have: a topic that was made anew has nothing of the old one. */
