@@ -155,14 +155,16 @@ export class GapFiller {
     }
   }
 
-  /** Takes what the journal has kept; false where it has none of what is missing. */
+  /** Takes what the journal has kept; false where it has not what is missing first: that is to be had from the source, or waited for. */
   async #takeKept(): Promise<boolean> {
     const queue = this.#queue
     const wanted: Place[] = []
+    let first: Place | undefined
     this.#absent.clear()
     for (let index = 0; index < Math.min(queue.span, this.#memory.isFull ? 1 : WINDOW); index++) {
       if (!this.#isGap(index)) continue
       const place = queue.place(index)
+      first ??= place
       if ((place.placeFlags & PlaceFlag.JOURNALED) !== 0) wanted.push(place)
     }
     this.needsKept = wanted.length > 0
@@ -187,7 +189,7 @@ export class GapFiller {
       filled++
     }
     this.needsKept = filled < wanted.length
-    return filled > 0
+    return bodies.has(first!.sequence)
   }
 
   /** What the journal has not, and the source has refused for long enough, is lost. */

@@ -66,6 +66,8 @@ export class SourceBroker {
   /** Whether a lane needs what is kept, as it was at that uptime. */
   #needsKept = false
   #neededAsOf = Number.NEGATIVE_INFINITY
+  /** As the start found it, until no gap waits. */
+  #mayNeedKept = false
   /** Nothing that was acked from this sequence on was done when it began to be needed. */
   #neededFrom = 0
   readonly #uncleanEnd: UncleanEnd
@@ -229,6 +231,7 @@ export class SourceBroker {
       feed.recovered(recovered.oldestAckedAt)
       feed.countBefore(acked)
     }
+    this.#mayNeedKept = recovered.mayNeedKept
     await this.kept.open()
     await this.journal.open({
       ...recovered,
@@ -357,7 +360,8 @@ export class SourceBroker {
     const now = this.#environment.clock.uptime()
     if (now - this.#neededAsOf >= NEEDED_AGAIN_AFTER) {
       this.#neededAsOf = now
-      const needed = this.feeds.some(feed => feed.needsKept)
+      this.#mayNeedKept &&= this.feeds.some(({ account }) => account.inGap > 0)
+      const needed = this.#mayNeedKept || this.feeds.some(feed => feed.needsKept)
       if (needed && !this.#needsKept) this.#neededFrom = this.journal.sequence
       this.#needsKept = needed
     }

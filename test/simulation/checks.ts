@@ -241,6 +241,8 @@ function judgeAccount(
   // Those of another remote are no cause for this one.
   const hasHappened = (cause: string) =>
     world.happened.has(cause === 'remote' ? `${remote.side} lost its tail` : (happenedFor[cause] ?? ''))
+  // Without a cursor it is not known what was done, and need not be kept any more.
+  const isForgotten = world.setup.sourceIsClosed === true && remote.isCursorLost
   let there = 0
   for (const list of copies.values()) there += list.length
   let replicated = 0
@@ -251,7 +253,7 @@ function judgeAccount(
       if (
         count > 0 &&
         !hasHappened(cause) &&
-        !(cause === 'journal' && (mayLackPlaces(world) || count <= world.unsaved.size))
+        !(cause === 'journal' && (mayLackPlaces(world) || isForgotten || count <= world.unsaved.size))
       )
         problem(`${count} messages count as lost, cause ${cause}, and that did not happen`)
   }
@@ -261,7 +263,7 @@ function judgeAccount(
       `MISSING: ${[...remote.missing].map(number => `m${number}`).join(', ')}; ${damaged} count as lost, cause journal`,
     )
   // Of a body that may not be had from the source its place is known.
-  const isDamaged = world.setup.sourceIsClosed && mayLackPlaces(world)
+  const isDamaged = (world.setup.sourceIsClosed && mayLackPlaces(world)) || isForgotten
   // Nothing is older than is kept, and there is room for all.
   const isKept = !isSmall(world) && !mayLackPlaces(world) && !world.happened.has('power cut')
   for (const [place, cause] of said)
