@@ -10,6 +10,7 @@ import { type EmbeddedCluster, startEmbeddedCluster } from '../../proxy/demo/emb
 import { CliProcess } from '../support/cli-process.ts'
 import { countIn } from '../support/gateway-lab.ts'
 import { RawClient, until } from '../support/raw-client.ts'
+import { removeNotes } from '../support/remove-data.ts'
 import { sendRequest } from './demo/broker-behaviour.ts'
 
 let source: EmbeddedCluster
@@ -31,6 +32,7 @@ function folder(t: ExecutionContext): string {
 }
 
 function start(t: ExecutionContext, dataDir: string, options: Record<string, string | number> = {}): CliProcess {
+  t.teardown(() => removeNotes(dataDir))
   const all = {
     srcClusterAddr: source.nameServer,
     destClusterAddr: remote.nameServer,

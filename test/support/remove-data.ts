@@ -5,11 +5,16 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs'
 const NOTES = '/dev/shm'
 
 export function removeData(dataDir: string): void {
-  const id = gatewayId(dataDir)
-  if (id !== undefined)
-    for (const name of readdirSync(NOTES))
-      if (name.startsWith(`rocketmq-tee-${id}-`)) rmSync(`${NOTES}/${name}`, { force: true })
+  removeNotes(dataDir)
   rmSync(dataDir, { recursive: true, force: true })
+}
+
+/** While its directory is there still: it says whose they are. */
+export function removeNotes(dataDir: string): void {
+  const id = gatewayId(dataDir)
+  if (id === undefined) return
+  for (const name of readdirSync(NOTES))
+    if (name.startsWith(`rocketmq-tee-${id}-`)) rmSync(`${NOTES}/${name}`, { force: true })
 }
 
 function gatewayId(dataDir: string): string | undefined {
