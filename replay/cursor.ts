@@ -3,9 +3,9 @@
 // For each queue that means a mark: all of its places up to the slot's sequence are done when their offset is below the
 // mark, but for those that are named as late, and those behind it that are named as done. Places from the slot's sequence
 // on it says nothing of. (A mark alone would lose 11 where it was acked after 12 was done, and the crash came between.)
-// It has room to grow: zeros behind it, so that a full disk takes it all the same. One of the two may be damaged: what something else rests on (a file is deleted, a lane sends) is in both before that.
+// One of the two may be damaged: what something else rests on (a file is deleted, a lane sends) is in both before that.
 // A slot is text (JSON) behind a line with its version, length and checksum (CRC-32, seeded with the version): small, rare,
-// and readable by a person.
+// and readable by a person. It has room to grow, zeros behind it, so that a disk that is full since takes the next all the same.
 
 import { crc32 } from 'node:zlib'
 import type { Totals } from './account.ts'

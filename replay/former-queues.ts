@@ -11,7 +11,7 @@ import { Coalesced } from './coalesced.ts'
 import type { RemoteQueue } from './cursor.ts'
 import type { Fold } from './folded-places.ts'
 import { type EncodedKnownEnds, KnownEnds } from './known-ends.ts'
-import { lostTail, originOf, placesOf, type SourceQueue, type TailContext, whereIs } from './lost-tail.ts'
+import { lostTail, originOf, passAgain, type SourceQueue, type TailContext } from './lost-tail.ts'
 import { isQueueGone } from './reading.ts'
 import type { Remote } from './remote.ts'
 import type { RemoteBroker } from './remote-broker.ts'
@@ -195,20 +195,13 @@ export class FormerQueues {
   }
 
   async #lookAfter({ remote, ends }: FormerQueue, address: string): Promise<void> {
-    const { account, environment, stamper } = this.#context
     const { cluster } = this.#context.remote
     const { topic } = this.#source
     await lostTail(this.#context, address, this.#source, remote, ends)
     if (!ends.isAgain) return
     const origin = originOf(this.#context, this.#source)
     const there = await arrived(cluster, address, topic, remote.queueId, remote.end, origin, () => this.#stopped)
-    const at = environment.clock.now()
-    for (const place of placesOf(ends.again.folds, at, () => -1)) {
-      const end = whereIs(there, stamper.epochId(place.epoch), place, at)
-      if (end === undefined) continue
-      ends.found(place, end)
-      account.replicated(false)
-    }
+    passAgain(this.#context, ends, there)
     this.#passOn(ends)
   }
 

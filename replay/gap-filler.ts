@@ -116,19 +116,25 @@ export class GapFiller {
     await this.#round?.catch(() => {})
   }
 
-  #isGap(index: number): boolean {
-    return !this.#queue.isDone(index) && this.#queue.body(index) === undefined
+  /** Indexes of what is missing, so far from the head. What is filled meanwhile is one no more; what is done moves them. */
+  *#gaps(window: number): Generator<number> {
+    const queue = this.#queue
+    for (let index = 0; index < Math.min(queue.span, window); index++)
+      if (!queue.isDone(index) && queue.body(index) === undefined) yield index
   }
 
-  /** Offsets to read from. While memory is full, only what the head itself needs. */
+  /** While memory is full, only what the head itself needs. */
+  get #window(): number {
+    return this.#memory.isFull ? 1 : WINDOW
+  }
+
+  /** Offsets to read from. */
   #starts(): number[] {
-    const queue = this.#queue
-    const window = Math.min(queue.span, this.#memory.isFull ? 1 : WINDOW)
     const starts: number[] = []
     let from = 0
-    for (let index = 0; index < window && starts.length < PULLS; index++) {
-      if (!this.#isGap(index)) continue
-      const offset = queue.queueOffset(index)
+    for (const index of this.#gaps(this.#window)) {
+      if (starts.length === PULLS) break
+      const offset = this.#queue.queueOffset(index)
       if (starts.length > 0 && offset >= from && offset < from + PULL_MESSAGES_MAX) continue
       from = offset
       starts.push(offset)
@@ -161,8 +167,7 @@ export class GapFiller {
     const wanted: Place[] = []
     let first: Place | undefined
     this.#absent.clear()
-    for (let index = 0; index < Math.min(queue.span, this.#memory.isFull ? 1 : WINDOW); index++) {
-      if (!this.#isGap(index)) continue
+    for (const index of this.#gaps(this.#window)) {
       const place = queue.place(index)
       first ??= place
       if ((place.placeFlags & PlaceFlag.JOURNALED) !== 0) wanted.push(place)
@@ -177,8 +182,7 @@ export class GapFiller {
     let filled = 0
     this.#source.passArrived()
     // What was done meanwhile has moved the others.
-    for (let index = 0; index < Math.min(queue.span, TAKEN); index++) {
-      if (!this.#isGap(index)) continue
+    for (const index of this.#gaps(TAKEN)) {
       const place = queue.place(index)
       const found = bodies.get(place.sequence)
       if (found === undefined) continue
@@ -196,8 +200,8 @@ export class GapFiller {
   #giveUpAbsent(): boolean {
     const lost: [index: number, cause: LostCause][] = []
     this.#source.passArrived()
-    for (let index = 0; index < Math.min(this.#queue.span, TAKEN); index++) {
-      const cause = this.#isGap(index) ? this.#absent.get(this.#queue.place(index).sequence) : undefined
+    for (const index of this.#gaps(TAKEN)) {
+      const cause = this.#absent.get(this.#queue.place(index).sequence)
       if (cause !== undefined) lost.push([index, cause])
     }
     this.#giveUpAll(lost)
@@ -261,8 +265,10 @@ export class GapFiller {
   async #inquire(address: string): Promise<boolean> {
     const queue = this.#queue
     const places: Place[] = []
-    for (let index = 0; index < Math.min(queue.span, WINDOW) && places.length < INQUIRIES; index++)
-      if (this.#isGap(index)) places.push(queue.place(index))
+    for (const index of this.#gaps(WINDOW)) {
+      if (places.length === INQUIRIES) break
+      places.push(queue.place(index))
+    }
     const verdicts = await this.#source.turns.take(() => this.#inquiry.about(address, places))
     const bySequence = new Map<number, Verdict>()
     for (const [index, { sequence }] of places.entries()) bySequence.set(sequence, verdicts[index]!)
@@ -270,8 +276,7 @@ export class GapFiller {
     let filled = 0
     this.#source.passArrived()
     // What was done meanwhile has moved the others.
-    for (let index = 0; index < Math.min(queue.span, WINDOW); index++) {
-      if (!this.#isGap(index)) continue
+    for (const index of this.#gaps(WINDOW)) {
       const place = queue.place(index)
       const verdict = bySequence.get(place.sequence)
       if (verdict === undefined || verdict === 'wait') continue
@@ -296,8 +301,8 @@ export class GapFiller {
     if (!ends.isAgain) return new Map()
     const queue = this.#queue
     const folds = new Set<Fold>()
-    for (let index = 0; index < Math.min(queue.span, TAKEN); index++) {
-      if (!this.#isGap(index) || !found.has(queue.queueOffset(index))) continue
+    for (const index of this.#gaps(TAKEN)) {
+      if (!found.has(queue.queueOffset(index))) continue
       const place = queue.place(index)
       const fold = isAgain(place) ? ends.foldOf(place) : undefined
       if (fold !== undefined) folds.add(fold)
@@ -315,8 +320,7 @@ export class GapFiller {
     const lost: [index: number, cause: LostCause][] = []
     let filled = 0
     this.#source.passArrived()
-    for (let index = 0; index < Math.min(queue.span, TAKEN); index++) {
-      if (!this.#isGap(index)) continue
+    for (const index of this.#gaps(TAKEN)) {
       const offset = queue.queueOffset(index)
       const stored = found.get(offset)
       if (stored === undefined) {

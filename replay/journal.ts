@@ -258,19 +258,27 @@ export class Journal {
     this.#topicNames.set(number, name)
   }
 
-  /** A place needs no more of the journal: it is done, or a block has it. */
-  done(sequence: number, isInBlock = false): void {
-    for (const segment of this.#segments) {
-      if (sequence > segment.lastSequence) continue
-      if (sequence >= segment.firstSequence) segment.live--
-      if (!isInBlock) segment.isDoneHere = true
-      return
-    }
+  /** A place is done. */
+  done(sequence: number): void {
+    const segment = this.#needsNoMore(sequence)
+    if (segment !== undefined) segment.isDoneHere = true
   }
 
-  /** A place that a block has is done. */
+  /** A place is safe in a synced block, and needs no more of the journal. */
+  folded(sequence: number): void {
+    this.#needsNoMore(sequence)
+  }
+
+  /** A place that was folded before is done: its segment may have its body still. */
   doneInBlock(sequence: number): void {
     if (this.#bodiesHere.size > 0 && this.#bodiesHere.delete(sequence)) this.done(sequence)
+  }
+
+  /** The segment that has it. */
+  #needsNoMore(sequence: number): Segment | undefined {
+    const segment = this.#segments.find(({ lastSequence }) => sequence <= lastSequence)
+    if (segment !== undefined && sequence >= segment.firstSequence) segment.live--
+    return segment
   }
 
   /**
@@ -389,8 +397,16 @@ export class Journal {
     this.#file = this.#next
     this.#next = undefined
     const paths = this.#file === undefined ? [] : [this.#file.path]
-    const bodies = { hasBodies: false, isDoneHere: false }
-    this.#current = { paths, bytes: 0, firstSequence: -1, lastSequence: -1, live: 0, era: 0, ...bodies }
+    this.#current = {
+      paths,
+      bytes: 0,
+      firstSequence: -1,
+      lastSequence: -1,
+      live: 0,
+      era: 0,
+      hasBodies: false,
+      isDoneHere: false,
+    }
     if (this.#file !== undefined) this.#segmentOf.set(this.#file, this.#current)
     this.#segments.push(this.#current)
     // After a failure the retry makes it: a full disk must not cost a file a turn.

@@ -90,9 +90,24 @@ export function* placesOf(
   return undefined
 }
 
+/** What of ours was found in a remote queue. */
+type There = Pick<Arrived, 'places' | 'unstamped'>
+
+/** What is unclear again, and was found to stand there, is done. */
+export function passAgain({ account, environment, stamper }: TailContext, ends: KnownEnds, there: There): void {
+  const at = environment.clock.now()
+  for (const place of placesOf(ends.again.folds, at, () => -1)) {
+    const end = whereIs(there, stamper.epochId(place.epoch), place, at)
+    if (end === undefined) continue
+    if ((place.placeFlags & PlaceFlag.BEHIND) !== 0) account.totals.reordered++
+    ends.found(place, end)
+    account.replicated(false)
+  }
+}
+
 /** Where a place was found to stand, at a time by our clock; undefined: it was not. */
 export function whereIs(
-  { places, unstamped }: Pick<Arrived, 'places' | 'unstamped'>,
+  { places, unstamped }: There,
   epochId: string,
   { queueOffset, bornTimestamp, hash }: Place,
   at: number,

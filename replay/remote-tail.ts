@@ -10,7 +10,7 @@ import type { RemoteQueue } from './cursor.ts'
 import type { Fold, Foldable } from './folded-places.ts'
 import { type Missed, missedAgain } from './inquiry.ts'
 import { type EncodedKnownEnds, type KnownEnd, KnownEnds } from './known-ends.ts'
-import { lostTail, originOf, placesOf, type SourceQueue, type TailContext, whereIs } from './lost-tail.ts'
+import { lostTail, originOf, passAgain, placesOf, type SourceQueue, type TailContext, whereIs } from './lost-tail.ts'
 import type { Page } from './page.ts'
 import { inOrder, type Place, PlaceFlag } from './place.ts'
 import type { Reader, Waiting } from './reader.ts'
@@ -336,15 +336,8 @@ export class RemoteTail {
     // What of it stands there is done; what is left goes to the next queue, when its source has proven it once more.
     this.#queue.withdraw()
     this.#toProve = []
-    const { environment, account, stamper } = this.#context
-    const at = environment.clock.now()
-    for (const place of placesOf(this.ends.again.folds, at, () => -1)) {
-      const end = whereIs(arrived, stamper.epochId(place.epoch), place, at)
-      if (end === undefined) continue
-      if ((place.placeFlags & PlaceFlag.BEHIND) !== 0) account.totals.reordered++
-      this.ends.found(place, end)
-      account.replicated(false)
-    }
+    const { stamper } = this.#context
+    passAgain(this.#context, this.ends, arrived)
     this.#toProve = [...this.ends.again.folds]
     const ranges = rangesOf(arrived)
     const mayBeThere = ({ epoch, minOffset, maxOffset }: Page) => {

@@ -150,7 +150,7 @@ export class SourceBroker {
         giveWay: () => this.#giveWay(),
         keep: path => this.kept.keep(path),
         checkpoint: () => this.checkpoint(),
-        folded: sequence => this.journal.done(sequence, true),
+        folded: sequence => this.journal.folded(sequence),
         openPages: () => this.#openPages(),
       },
       memory,
@@ -595,7 +595,7 @@ export class SourceBroker {
       this.#isRestedOn ||= isRestedOn
       throw error
     }
-    for (const file of needless) await this.spill.remove([file]).catch(error => this.#notRemoved(error as Error))
+    for (const file of needless) await this.spill.remove(file).catch(error => this.#notRemoved(error as Error))
     if (needless.length > 0) await this.#room.look()
     this.#neededAsOf = Number.NEGATIVE_INFINITY
     await this.kept.forget(Math.min(...this.feeds.map(feed => feed.answeredUntil)))

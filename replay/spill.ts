@@ -180,12 +180,10 @@ export class Spill {
     return [...this.#files.values()].filter(file => file.pages.size === 0 && file !== this.#file)
   }
 
-  async remove(files: readonly BlockFile[]): Promise<void> {
-    for (const { path, keeps } of files) {
-      if (keeps) await this.#options.keep(path)
-      else await this.#environment.fileSystem.remove(path)
-      this.#files.delete(path)
-    }
+  async remove({ path, keeps }: BlockFile): Promise<void> {
+    if (keeps) await this.#options.keep(path)
+    else await this.#environment.fileSystem.remove(path)
+    this.#files.delete(path)
   }
 
   async close(): Promise<void> {

@@ -20,15 +20,12 @@ async function rerouted(before: readonly string[]) {
     await scene.allDone()
     await scene.environment.pass(20_000)
   }
-  scene.remote.away.add(first!)
-  scene.environment.network.stop(first!.address)
-  await scene.environment.settled()
+  await scene.goesAway(first!)
   scene.send(['m9'])
   await scene.until('the lane has left its broker', () => second!.texts(TOPIC, 0).includes('m9'))
   await scene.allDone()
   const comesBack = () => {
-    scene.remote.away.clear()
-    scene.remote.connect(scene.environment.network)
+    scene.allComeBack()
   }
   return { scene, first: first!, second: second!, comesBack }
 }

@@ -263,22 +263,25 @@ test('while the remote is away nothing is too old', async t => {
   t.deepEqual(scene.arrived(), texts(0, SEGMENT * 2))
 })
 
-test('so it is for a broker that the lane has left, when that comes back after hours without its tail', async t => {
+/** What is kept is for the first broker, which is away; `m20` is at the second, where the lane has gone to. */
+async function leftItsBroker(): Promise<{ scene: Scene; first: FakeBroker; second: FakeBroker }> {
   const scene = await unreadable({ remoteBrokers: 2, remoteBrokerAway: 'reroute', maxBytes: SMALL })
   const [first, second] = scene.remote.brokers as [FakeBroker, FakeBroker]
   await sendAll(scene, texts(0, 20))
   await scene.restart()
   await scene.environment.pass(3_000)
-  scene.remote.away.add(first)
-  scene.environment.network.stop(first.address)
-  await scene.environment.settled()
+  await scene.goesAway(first)
   scene.send(['m20'])
   await scene.until('the lane has left its broker', () => second.texts(TOPIC, 0).length === 1)
+  return { scene, first, second }
+}
+
+test('so it is for a broker that the lane has left, when that comes back after hours without its tail', async t => {
+  const { scene, first, second } = await leftItsBroker()
   await scene.environment.pass(4 * 60 * MINUTE)
   t.is(kept(scene).length, 1)
   first.loseTailOf(TOPIC, 0, 5)
-  scene.remote.away.clear()
-  scene.remote.connect(scene.environment.network)
+  scene.allComeBack()
   await scene.until('all is there', () => second.texts(TOPIC, 0).length === 6)
   await scene.allDone()
   t.deepEqual(second.texts(TOPIC, 0), ['m20', ...texts(15, 20)])
@@ -288,16 +291,7 @@ test('so it is for a broker that the lane has left, when that comes back after h
 })
 
 test('a broker that the lane has left, and that never comes back, holds back what is kept for a day', async t => {
-  const scene = await unreadable({ remoteBrokers: 2, remoteBrokerAway: 'reroute', maxBytes: SMALL })
-  const [first, second] = scene.remote.brokers as [FakeBroker, FakeBroker]
-  await sendAll(scene, texts(0, 20))
-  await scene.restart()
-  await scene.environment.pass(3_000)
-  scene.remote.away.add(first)
-  scene.environment.network.stop(first.address)
-  await scene.environment.settled()
-  scene.send(['m20'])
-  await scene.until('the lane has left its broker', () => second.texts(TOPIC, 0).length === 1)
+  const { scene } = await leftItsBroker()
   await scene.environment.pass(12 * 60 * MINUTE)
   t.is(kept(scene).length, 1)
   await scene.restart()

@@ -101,6 +101,19 @@ export class Scene {
     return this.remote.broker.texts(TOPIC, queueId)
   }
 
+  /** No route names this broker of the remote any more, and nothing answers there. */
+  async goesAway(broker: FakeBroker): Promise<void> {
+    this.remote.away.add(broker)
+    this.environment.network.stop(broker.address)
+    await this.environment.settled()
+  }
+
+  /** All brokers of the remote are there. */
+  allComeBack(): void {
+    this.remote.away.clear()
+    this.remote.connect(this.environment.network)
+  }
+
   /** The first remote, or the only one. */
   get remote(): FakeCluster {
     return this.remoteOf(this.labels[0]!)
