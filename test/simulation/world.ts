@@ -1,7 +1,8 @@
 // The world of one history: clients, a gateway, a source, one or two remotes, one clock. Time passes from event to event; what the gateway is
 // given is done to its end before the next event, as a turn of its loop, but for what its turn leaves for later.
 //
-// One seed, one history: every part draws its chance from a stream of its own, and nothing here waits for real time.
+// One seed, one history: every part draws its chance from a stream of its own, nothing here waits for real time, and no two
+// buffers share memory.
 
 import { encodeProperties } from '../../codec/index.ts'
 import { FakeDisk } from '../support/fake-disk.ts'
@@ -19,6 +20,9 @@ import { Network } from './network.ts'
 import { stream } from './random-streams.ts'
 import { type Counts, Remote } from './remote.ts'
 import type { Act, RemoteSide, Setup, Side, Step } from './step.ts'
+
+// The memory of bodies is counted by the memory that their buffers lie in: of Node's pool, that depends on what was made before.
+Buffer.poolSize = 0
 
 export const START = 1_750_000_000_000
 const PORT = 10_911

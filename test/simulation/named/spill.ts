@@ -40,7 +40,7 @@ export const spillHistories: NamedHistory[] = [
   {
     name: 'on a full disk what only a dead remote needs makes room for what the other waits for',
     rules: ['who lags gives way'],
-    setup: { remotes: 2, bodyMemory: 10_000, journal: { maxBytes: 40_000 } },
+    setup: { remotes: 2, bodyMemory: 20_000, journal: { maxBytes: 60_000 } },
     async play(world) {
       await warm(world)
       world.act({ do: 'partition', side: 'remote2', forMs: 60_000 })
