@@ -6,8 +6,8 @@
 import { Backlog } from './backlog.ts'
 import { type Batch, Batches } from './batches.ts'
 import { type BodyMemory, dropBody, payloadLength } from './body.ts'
+import { Checkpoints } from './checkpoints.ts'
 import type { Cluster } from './cluster.ts'
-import { Coalesced } from './coalesced.ts'
 import { Confirmation } from './confirmation.ts'
 import type { Slot } from './cursor.ts'
 import type { Environment } from './environment.ts'
@@ -16,6 +16,7 @@ import { Feed, noteLeftOut } from './feed.ts'
 import { Journal } from './journal.ts'
 import type { JournalSettings } from './journal-settings.ts'
 import { KeptBodies } from './kept-bodies.ts'
+import { KeptNeed } from './kept-need.ts'
 import type { AckedMessage } from './message.ts'
 import { Pace, QUESTIONS_MOST } from './pace.ts'
 import { PAGE_BYTES, type Page } from './page.ts'
@@ -26,21 +27,15 @@ import { Recovery } from './recovery.ts'
 import { Release } from './release.ts'
 import type { Remote } from './remote.ts'
 import { Retention } from './retention.ts'
-import { PLACES_SEGMENTS, Room } from './room.ts'
+import { Room } from './room.ts'
 import type { Send } from './send.ts'
 import { Spill } from './spill.ts'
 import { Turns } from './turns.ts'
 import { newestKnown, UncleanEnd } from './unclean-end.ts'
 import { type Unanswered, Unresolved } from './unresolved.ts'
 
-/** Milliseconds between two cursors, while anything changes. */
-const CURSOR_INTERVAL = 1_000
-/** Between two looks for sends to give up. */
+/** Milliseconds between two looks for sends to give up. */
 const GIVE_UP_INTERVAL = 1_000
-/** Between two words on files that cannot be removed. */
-const NOT_REMOVED_AGAIN = 600_000
-/** Between two looks at all lanes whether they need what is kept. */
-const NEEDED_AGAIN_AFTER = 100
 
 export interface SourceBrokerOptions {
   folder: string
@@ -62,14 +57,8 @@ export class SourceBroker {
   readonly journal: Journal
   readonly spill: Spill
   readonly kept: KeptBodies
+  readonly #keptNeed: KeptNeed
   readonly #room: Room
-  /** Whether a lane needs what is kept, as it was at that uptime. */
-  #needsKept = false
-  #neededAsOf = Number.NEGATIVE_INFINITY
-  /** As the start found it, until no gap waits. */
-  #mayNeedKept = false
-  /** Nothing that was acked from this sequence on was done when it began to be needed. */
-  #neededFrom = 0
   readonly #uncleanEnd: UncleanEnd
   readonly #environment: Environment
   readonly #memory: BodyMemory
@@ -91,15 +80,9 @@ export class SourceBroker {
   #ownConnection!: SourceConnection
   readonly #backlogs = new Map<string, Map<number, Backlog>>()
   readonly #batches = new Batches(batch => this.#written(batch))
-  readonly #checkpoints = new Coalesced(() => this.#checkpoint())
-  /** Whether something rests on what the next cursor says, as a start does. */
-  #isRestedOn = true
-  /** When it was last said that a file could not be removed. */
-  #notRemovedSaidAt = Number.NEGATIVE_INFINITY
-  #cancelTimer: (() => void) | undefined
+  readonly #checkpoints: Checkpoints
   #cancelGiveUp: (() => void) | undefined
   #started = false
-  #closed = false
 
   constructor(
     environment: Environment,
@@ -115,13 +98,18 @@ export class SourceBroker {
     this.#source = source
     this.#environment = environment
     this.#memory = memory
+    this.#keptNeed = new KeptNeed(
+      environment.clock,
+      () => this.feeds,
+      () => this.journal.sequence,
+    )
     this.#room = new Room(environment.fileSystem, folder, journal, () => ({
       places: this.journal.counts.bytes,
       blocks: this.spill.counts.bytes,
       kept: this.kept.counts.bytes,
-      isKeptNeeded: this.#isKeptNeeded(),
+      isKeptNeeded: this.#keptNeed.isThere,
     }))
-    const notRemoved = (error: Error) => this.#notRemoved(error)
+    const notRemoved = (error: Error) => this.#checkpoints.notRemoved(error)
     this.kept = new KeptBodies({
       environment,
       folder,
@@ -178,13 +166,23 @@ export class SourceBroker {
         epochId: (epoch: number) => this.journal.epochIds.get(epoch) ?? '',
       },
       refused: (topic: string, reason: string) => this.readable.refused(topic, reason),
-      checkpoint: () => {
-        this.#isRestedOn = true
-        return this.checkpoint()
-      },
+      checkpoint: () => this.#checkpoints.restOn(),
     }
     const load = (page: Page, backlog: Backlog) => this.spill.load(page, backlog)
     this.feeds = remotes.map(remote => new Feed(environment, folder, remote, shared, load))
+    this.#checkpoints = new Checkpoints({
+      environment,
+      broker: name,
+      journal: this.journal,
+      spill: this.spill,
+      kept: this.kept,
+      keptNeed: this.#keptNeed,
+      room: this.#room,
+      uncleanEnd: this.#uncleanEnd,
+      feeds: this.feeds,
+      sequence: () => this.#batches.sequence,
+      epoch: () => this.epoch,
+    })
     const { clock, log } = environment
     const asking = { clock, log, source, broker: name, address: () => this.address }
     this.readable = new Readable(asking)
@@ -231,7 +229,7 @@ export class SourceBroker {
       feed.recovered(recovered.oldestAckedAt)
       feed.countBefore(acked)
     }
-    this.#mayNeedKept = recovered.mayNeedKept
+    this.#keptNeed.recovered(recovered.mayNeedKept)
     await this.kept.open()
     await this.journal.open({
       ...recovered,
@@ -265,7 +263,7 @@ export class SourceBroker {
     await this.checkpoint().catch(error => log.error({ err: error, broker: name }, 'a cursor could not be written'))
     this.#started = true
     for (const lane of this.#allLanes()) lane.start(true)
-    this.#scheduleCheckpoint()
+    this.#checkpoints.start()
     this.#retention.start()
     this.#watchForGivingUp([])
   }
@@ -355,23 +353,18 @@ export class SourceBroker {
     return this.#room.isFullWith(this.#memory, PAGE_BYTES)
   }
 
-  /** Whether what is kept has to be sent once more. A send does not look at all lanes for it. */
-  #isKeptNeeded(): boolean {
-    const now = this.#environment.clock.uptime()
-    if (now - this.#neededAsOf >= NEEDED_AGAIN_AFTER) {
-      this.#neededAsOf = now
-      this.#mayNeedKept &&= this.feeds.some(({ account }) => account.inGap > 0)
-      const needed = this.#mayNeedKept || this.feeds.some(feed => feed.needsKept)
-      if (needed && !this.#needsKept) this.#neededFrom = this.journal.sequence
-      this.#needsKept = needed
-    }
-    return this.#needsKept
-  }
-
   /** What came since what is kept is needed is not kept where there is no room beside that. */
   #keep(path: string, firstSequence: number): Promise<void> {
-    const isInTheWay = this.#isKeptNeeded() && firstSequence >= this.#neededFrom && !this.#room.has(0)
+    const isInTheWay = this.#keptNeed.hasComeSince(firstSequence) && !this.#room.has(0)
     return isInTheWay ? this.#environment.fileSystem.remove(path) : this.kept.keep(path)
+  }
+
+  /** What is kept of what is done makes room for what waits. */
+  async #giveWay(): Promise<void> {
+    if (this.kept.counts.files === 0) return
+    this.#keptNeed.lookAgain()
+    await this.#room.look()
+    await this.kept.giveWay()
   }
 
   #mustJournal(topic: string, queueId: number, { queueOffset }: Place): boolean {
@@ -422,14 +415,12 @@ export class SourceBroker {
 
   /** Writes a cursor of what is done now for each remote, and drops what that makes needless. */
   checkpoint(): Promise<void> {
-    // One that is being written does not know of the caller's change.
     return this.#checkpoints.run()
   }
 
   /** Ends the lanes, and leaves cursors that know what they did. */
   async close(): Promise<void> {
-    this.#closed = true
-    this.#cancelTimer?.()
+    this.#checkpoints.close()
     this.#cancelGiveUp?.()
     this.#confirmation.close()
     this.#unresolved.close()
@@ -561,77 +552,5 @@ export class SourceBroker {
       if (feed.account.inGap > 0)
         oldest = Math.min(oldest ?? Number.POSITIVE_INFINITY, feed.oldestWaiting ?? Number.POSITIVE_INFINITY)
     return oldest
-  }
-
-  // The cursors
-
-  async #checkpoint(): Promise<void> {
-    const { log } = this.#environment
-    await this.#uncleanEnd.mark().catch(error => log.error({ err: error }, 'it could not be noted that a process runs'))
-    await this.#room.look()
-    const stale = this.journal.oldestBeyond(PLACES_SEGMENTS)
-    if (stale !== undefined) this.spill.force(stale)
-    const common = {
-      // What is appended and not with its lane yet is behind this, and so is not covered.
-      sequence: this.#batches.sequence,
-      nextSegmentId: this.journal.nextSegmentId + 1,
-      nextEpoch: this.epoch + 1,
-      topics: this.journal.topics,
-      epochIds: [...this.journal.epochIds],
-    }
-    const oldestEra = this.#oldestEra()
-    const writes = this.feeds.map(feed => feed.snapshot(common, oldestEra))
-    const needless = this.spill.needless()
-    const isRestedOn = this.#isRestedOn
-    this.#isRestedOn = false
-    try {
-      await this.journal.checkpoint(async areSegmentsNeedless => {
-        const both = isRestedOn || areSegmentsNeedless || needless.length > 0
-        // One that fails does not end the others, and the next are not to be written beside them.
-        const written = await Promise.allSettled(writes.map(write => write(both)))
-        for (const one of written) if (one.status === 'rejected') throw one.reason
-      })
-    } catch (error) {
-      this.#isRestedOn ||= isRestedOn
-      throw error
-    }
-    for (const file of needless) await this.spill.remove(file).catch(error => this.#notRemoved(error as Error))
-    if (needless.length > 0) await this.#room.look()
-    this.#neededAsOf = Number.NEGATIVE_INFINITY
-    await this.kept.forget(Math.min(...this.feeds.map(feed => feed.answeredUntil)))
-    const oldestNamed = Math.min(oldestEra, ...this.feeds.map(feed => feed.oldestKnownEra))
-    for (const epoch of this.journal.epochIds.keys())
-      if (eraOf(epoch) < oldestNamed) this.journal.epochIds.delete(epoch)
-  }
-
-  /** It is tried at the next checkpoint, and holds up nobody who waits for a cursor. */
-  #notRemoved(error: Error): void {
-    const { clock, log } = this.#environment
-    if (clock.uptime() - this.#notRemovedSaidAt < NOT_REMOVED_AGAIN) return
-    this.#notRemovedSaidAt = clock.uptime()
-    log.error(
-      { err: error, broker: this.options.name },
-      'files of the journal could not be removed, or not be kept under another name',
-    )
-  }
-
-  async #giveWay(): Promise<void> {
-    if (this.kept.counts.files === 0) return
-    this.#neededAsOf = Number.NEGATIVE_INFINITY
-    await this.#room.look()
-    await this.kept.giveWay()
-  }
-
-  /** Of the eras of which anything is on disk: cursors have to say what of it is done. */
-  #oldestEra(): number {
-    return Math.min(this.epoch, this.journal.oldestEra ?? this.epoch, this.spill.oldestEra)
-  }
-
-  #scheduleCheckpoint(): void {
-    this.#cancelTimer = this.#environment.clock.after(CURSOR_INTERVAL, () => {
-      this.checkpoint()
-        .catch(error => this.#environment.log.error({ err: error }, 'a cursor could not be written'))
-        .finally(() => this.#closed || this.#scheduleCheckpoint())
-    })
   }
 }

@@ -363,11 +363,11 @@ export class GatewayProcess implements Host {
       const isLost = SKIP_REASONS[message.skipReason] === 'full'
       const isSkipped = message.skipMask === ALL_REMOTES && !isLost
       gathered++
-      const place = `${send.topic} q${queueId}:${message.queueOffset}`
+      // The offset of one that is skipped may be that of a system topic.
+      const place = `${isSkipped ? 'skipped ' : ''}${send.topic} q${queueId}:${message.queueOffset}`
       broker.whenWritten(() => {
         if (!this.alive) return
-        if (isSkipped) return this.#options.counted('skipped', 1)
-        this.#options.counted('acked', 1)
+        this.#options.counted(isSkipped ? 'skipped' : 'acked', 1)
         if (journal.failed) this.#options.unsaved(place)
       })
     }
