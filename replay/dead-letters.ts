@@ -7,6 +7,7 @@ import { type Body, payloadOf, propertiesOf } from './body.ts'
 import type { Environment } from './environment.ts'
 import type { AppendFile } from './file-system.ts'
 import type { Place } from './place.ts'
+import type { ReadableFiles } from './readable-files.ts'
 
 const PREFIX = 'dead-letters-'
 const SUFFIX = '.jsonl'
@@ -20,10 +21,18 @@ export class DeadLetters {
   readonly #folder: string
   #file: AppendFile | undefined
   #writing: Promise<void> = Promise.resolve()
+  /** Bytes of all files, as they were found at the start and have grown since. */
+  bytes = 0
 
   constructor(environment: Environment, folder: string) {
     this.#environment = environment
     this.#folder = folder
+  }
+
+  /** Finds what earlier processes have left. */
+  async open(files: Pick<ReadableFiles, 'list' | 'size'>): Promise<void> {
+    for (const name of await files.list(this.#folder))
+      if (isDeadLetterFile(name)) this.bytes += await files.size(`${this.#folder}/${name}`)
   }
 
   /** Throws where it cannot be written and synced. */
@@ -52,7 +61,9 @@ export class DeadLetters {
     this.#file ??= await fileSystem.create(`${this.#folder}/${PREFIX}${clock.now()}-${randomId(2)}${SUFFIX}`)
     const file = this.#file
     try {
-      await file.append(Buffer.from(`${line}\n`))
+      const bytes = Buffer.from(`${line}\n`)
+      this.bytes += bytes.length
+      await file.append(bytes)
       await file.sync()
     } catch (error) {
       if (this.#file === file) this.#file = undefined

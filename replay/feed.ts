@@ -81,6 +81,10 @@ export class Feed {
     this.#load = load
   }
 
+  get deadLetterBytes(): number {
+    return this.#deadLetters.bytes
+  }
+
   get lanes(): Iterable<Lane> {
     return this.#lanes.values()
   }
@@ -91,6 +95,7 @@ export class Feed {
     // It has a folder from its first start on.
     const isKnown = (await fileSystem.list(dirname(this.#folder))).includes(this.remote.label)
     await fileSystem.makeFolder(this.#folder)
+    await this.#deadLetters.open(files)
     const slot = await this.#cursor.read(files)
     this.#wasLeftOut = (await fileSystem.read(`${this.#folder}/${LEFT_OUT}`)) !== undefined
     this.isNew = slot === 'none' && !isKnown

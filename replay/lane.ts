@@ -22,6 +22,7 @@ import { GapFiller } from './gap-filler.ts'
 import type { KeptBodies } from './kept-bodies.ts'
 import type { EncodedKnownEnds } from './known-ends.ts'
 import { LinkError } from './link.ts'
+import { Losses } from './losses.ts'
 import { type Place, PlaceFlag } from './place.ts'
 import type { Reader } from './reader.ts'
 import { isQueueGone, maxOffset, offsetAt } from './reading.ts'
@@ -96,6 +97,7 @@ export class Lane {
   #wake: () => void = () => {}
   #running: Promise<void> | undefined
   #trouble: Error | undefined
+  readonly #losses: Losses
 
   constructor(context: LaneContext, queue: Reader, remoteQueue?: RemoteQueue) {
     const { topic, queueId } = queue.backlog
@@ -106,6 +108,7 @@ export class Lane {
     queue.onPush = () => this.#wake()
     this.#remoteQueue = remoteQueue
     this.#remoteQueueDurable = remoteQueue !== undefined
+    this.#losses = new Losses(context.environment)
     this.#stamper = { ...context.stamper, queueId }
     this.#backoff = new Backoff(RETRY_MOST, context.environment.random)
     this.#sleep = new Sleep(context.environment.clock)
@@ -469,14 +472,12 @@ export class Lane {
   }
 
   #lost(place: Foldable, cause: LostCause, hadBody: boolean): void {
-    const { account, environment } = this.#context
-    const { queueOffset } = place
     const isGone = cause === 'expired' || cause === 'source'
     const reason = isGone
-      ? 'the source no longer has it'
-      : 'it is not here any more, and may not be had from the source'
-    environment.log.error({ ...this.#named, queueOffset, cause }, `message lost: ${reason}`)
-    account.lost(cause, hadBody)
+      ? 'the source no longer has them'
+      : 'they are not here any more, and may not be had from the source'
+    this.#losses.add(this.#named, place.queueOffset, cause, reason)
+    this.#context.account.lost(cause, hadBody)
     if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) this.tail.ends.gaveUp(place)
   }
 

@@ -24,6 +24,7 @@ export interface RoomOptions {
 export interface Used {
   places: number
   blocks: number
+  deadLetters: number
   /** Of what is done, and kept for a while: it makes room for everything else, unless it is needed. */
   kept: number
   isKeptNeeded: boolean
@@ -80,10 +81,10 @@ export class Room {
     return Math.max(this.#needed(used) + used.kept + ahead - maxBytes, minFreeBytes + ahead - this.#freeBytes)
   }
 
-  #needed({ places, blocks }: Used): number {
+  #needed({ places, blocks, deadLetters }: Used): number {
     const segment = this.placesSegmentBytes
     // Room for the segments of places before the oldest goes into blocks, and for the blocks without bodies that follow.
-    return blocks + Math.max(places, (PLACES_SEGMENTS + 1) * segment) + segment
+    return blocks + deadLetters + Math.max(places, (PLACES_SEGMENTS + 1) * segment) + segment
   }
 
   /**

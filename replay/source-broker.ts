@@ -17,6 +17,7 @@ import { Journal } from './journal.ts'
 import type { JournalSettings } from './journal-settings.ts'
 import { KeptBodies } from './kept-bodies.ts'
 import { KeptNeed } from './kept-need.ts'
+import { Losses } from './losses.ts'
 import type { AckedMessage } from './message.ts'
 import { Pace, QUESTIONS_MOST } from './pace.ts'
 import { PAGE_BYTES, type Page } from './page.ts'
@@ -58,6 +59,7 @@ export class SourceBroker {
   readonly spill: Spill
   readonly kept: KeptBodies
   readonly #keptNeed: KeptNeed
+  readonly #losses: Losses
   readonly #room: Room
   readonly #uncleanEnd: UncleanEnd
   readonly #environment: Environment
@@ -98,6 +100,7 @@ export class SourceBroker {
     this.#source = source
     this.#environment = environment
     this.#memory = memory
+    this.#losses = new Losses(environment)
     this.#keptNeed = new KeptNeed(
       environment.clock,
       () => this.feeds,
@@ -106,6 +109,7 @@ export class SourceBroker {
     this.#room = new Room(environment.fileSystem, folder, journal, () => ({
       places: this.journal.counts.bytes,
       blocks: this.spill.counts.bytes,
+      deadLetters: this.feeds.reduce((sum, { deadLetterBytes }) => sum + deadLetterBytes, 0),
       kept: this.kept.counts.bytes,
       isKeptNeeded: this.#keptNeed.isThere,
     }))
@@ -386,10 +390,8 @@ export class SourceBroker {
     if (!this.readable.isRefused(topic) || this.#room.has(payloadLength(message))) return
     message.skipReason = SKIP_REASONS.indexOf('full')
     message.skipMask = ALL_REMOTES
-    this.#environment.log.error(
-      { topic, queueId, queueOffset: message.queueOffset, cause: 'full' },
-      'message lost: it may not be read back from the source, and neither memory nor disk has room for it',
-    )
+    const reason = 'they may not be read back from the source, and neither memory nor disk has room for them'
+    this.#losses.add({ topic, queueId }, message.queueOffset, 'full', reason)
   }
 
   /** All messages of a send are acked; they are in this queue. */

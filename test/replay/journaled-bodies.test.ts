@@ -69,7 +69,7 @@ test('with room neither in memory nor on disk they are lost, said and counted, o
   const lost = scene.account.totals.lost.full!
   t.true(lost > 0 && lost < 50)
   t.is(scene.account.acked, 50)
-  t.is(scene.environment.log.said('message lost').length, lost)
+  t.is(scene.environment.log.lost, lost)
   await scene.crash()
   t.is(scene.account.acked, 50)
   t.is(scene.account.totals.lost.full, lost)

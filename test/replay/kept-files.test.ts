@@ -106,7 +106,7 @@ test('the name of a kept file says what it was, and since when it is kept', t =>
 
 test('room for bodies is what is kept, too; and so much of that goes that a file of them fits', async t => {
   const { fileSystem } = new FakeEnvironment()
-  const used = { places: 0, blocks: 0, kept: 500, isKeptNeeded: false }
+  const used = { places: 0, blocks: 0, deadLetters: 0, kept: 500, isKeptNeeded: false }
   // A hundred for each file, four of them for places.
   const room = new Room(fileSystem, '/data', { maxBytes: 800, minFreeBytes: 1_000 }, () => used)
   t.true(room.has(400))
@@ -119,9 +119,17 @@ test('room for bodies is what is kept, too; and so much of that goes that a file
   t.is(room.excess, 400)
 })
 
+test('what dead letters take is not there for bodies', async t => {
+  const { fileSystem } = new FakeEnvironment()
+  const used = { places: 0, blocks: 100, deadLetters: 200, kept: 0, isKeptNeeded: false }
+  const room = new Room(fileSystem, '/data', { maxBytes: 800, minFreeBytes: 0 }, () => used)
+  t.true(room.has(100))
+  t.false(room.has(101))
+})
+
 test('what is kept and needed is in use like what waits, and none of it is to be given up', async t => {
   const { fileSystem } = new FakeEnvironment()
-  const used = { places: 0, blocks: 0, kept: 300, isKeptNeeded: true }
+  const used = { places: 0, blocks: 0, deadLetters: 0, kept: 300, isKeptNeeded: true }
   const room = new Room(fileSystem, '/data', { maxBytes: 800, minFreeBytes: 1_000 }, () => used)
   t.true(room.has(100))
   t.false(room.has(101))

@@ -303,6 +303,19 @@ test('a dead letter counts when its line is synced; until then its lane waits', 
   t.is(scene.account.totals.deadLettered, 1)
 })
 
+test('dead letters count for the size of the journal, also those of an earlier process', async t => {
+  const scene = await Scene.open()
+  scene.refuseSends(13)
+  scene.send(['x'.repeat(3_000)])
+  await scene.allDone()
+  const [path] = scene.environment.fileSystem.find(/^dead-letters-/)
+  const { length } = scene.environment.fileSystem.bytes(path!)
+  t.true(length > 3_000)
+  t.is(scene.broker.feeds[0]!.deadLetterBytes, length)
+  await scene.restart()
+  t.is(scene.broker.feeds[0]!.deadLetterBytes, length)
+})
+
 test('a dead letter whose line was torn is written whole, to a file of its own', async t => {
   const scene = await Scene.open()
   const { fileSystem } = scene.environment
@@ -373,7 +386,10 @@ test('what the source no longer has is lost with its cause, and those behind it 
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m3', 'm4', 'm5'])
   t.deepEqual(scene.account.totals.lost, { expired: 3 })
-  t.is(scene.environment.log.said('message lost').length, 3)
+  const said = scene.environment.log.said('messages lost').map(({ fields }) => fields)
+  t.deepEqual(said, [
+    { remote: 'default', topic: TOPIC, queueId: 0, fromOffset: 0, toOffset: 2, messages: 3, cause: 'expired' },
+  ])
 })
 
 test('a message that has been at the remote before is skipped, though nobody knew when it was acked', async t => {

@@ -307,9 +307,10 @@ const happenedFor: Record<string, string> = {
 function saidLost({ world, remote }: Judged): Map<string, string> {
   const lost = new Map<string, string>()
   for (const log of world.logs)
-    for (const { fields } of log.said('message lost')) {
+    for (const { fields } of [...log.said('messages lost: they'), ...log.said('messages lost: the source')]) {
       if (fields.remote !== undefined && fields.remote !== remote.label) continue
-      lost.set(`${fields.topic} q${fields.queueId}:${fields.queueOffset}`, String(fields.cause))
+      for (let offset = Number(fields.fromOffset); offset <= Number(fields.toOffset); offset++)
+        lost.set(`${fields.topic} q${fields.queueId}:${offset}`, String(fields.cause))
     }
   return lost
 }

@@ -273,6 +273,11 @@ export class FakeLog implements Log {
     return this.lines.filter(line => line.message.includes(words))
   }
 
+  /** Messages that were said to be lost, run by run. */
+  get lost(): number {
+    return this.said('messages lost').reduce((sum, { fields }) => sum + Number(fields.messages), 0)
+  }
+
   #write(level: keyof Log) {
     return (fields: object, message: string) => void this.lines.push({ level, message, fields: { ...fields } })
   }
