@@ -1,4 +1,4 @@
-// The long form of the tests on real brokers: many rounds of what CI does a few times.
+// The long form of tests, most of them on real brokers: many rounds, or all cases, of what CI does a few times.
 //
 // One file at a time, each test for at most SOAK_MINUTES (60) and its number of rounds. Says how it goes on stderr; on stdout
 // stand the rows of the table in test/README.md, each as soon as its test has ended: a run that is broken off has those that
@@ -12,6 +12,8 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const ava = join(root, 'node_modules', 'ava', 'entrypoints', 'cli.mjs')
 const minutes = Number(process.env.SOAK_MINUTES ?? 60)
 const files = [
+  'dist/test/replay/damage.test.js',
+  'dist/test/replay/big-journal.test.js',
   'dist/test/real/connections.test.js',
   'dist/test/real/kill-gateway.test.js',
   'dist/test/real/kill-remote.test.js',

@@ -1,13 +1,17 @@
-// The long runs, by hand: node .dev/soak.mjs simulation [--seeds=100000] [--first=1] [--processes=2] [--faults=default|all|NAME,NAME]
+// The long runs, by hand: node .dev/soak.mjs [PART]
 //
-// Each part is a function of this table; it resolves with how many of its runs failed.
+//   simulation [--seeds=100000] [--first=1] [--processes=2] [--faults=all|default|NAME,NAME]
+//   real [FILE…]     soak-real.mjs
+//
+// Each part is a function of the table below; it resolves with how many of its runs failed. Without a part all run.
 import { spawn } from 'node:child_process'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { real } from './soak-real.mjs'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
-const parts = { simulation }
+const parts = { simulation, real: () => real(process.argv.slice(3)) }
 
 function option(name, otherwise) {
   const found = process.argv.find(argument => argument.startsWith(`--${name}=`))
@@ -28,7 +32,7 @@ async function simulation() {
     const script = join(root, 'dist', 'test', 'simulation', 'soak.js')
     const child = spawn(
       process.execPath,
-      [script, String(first + index * each), String(count), option('faults', 'default')],
+      [script, String(first + index * each), String(count), option('faults', 'all')],
       { stdio: ['ignore', 'pipe', 'inherit'] },
     )
     const ended = new Promise(resolve => child.once('exit', resolve))
@@ -55,11 +59,13 @@ async function simulation() {
   return failed.reduce((sum, count) => sum + count, 0)
 }
 
-const part = process.argv[2]
-if (!Object.hasOwn(parts, part)) {
-  console.error(`usage: node .dev/soak.mjs ${Object.keys(parts).join('|')} [--name=value …]`)
+const [, , part] = process.argv
+if (part !== undefined && !Object.hasOwn(parts, part)) {
+  console.error(`usage: node .dev/soak.mjs [${Object.keys(parts).join('|')}] [--name=value …]`)
   process.exit(64)
 }
-const failures = await parts[part]()
-console.log(failures === 0 ? `${part}: nothing failed` : `${part}: ${failures} failed`)
-process.exitCode = failures === 0 ? 0 : 1
+for (const name of part === undefined ? Object.keys(parts) : [part]) {
+  const failures = await parts[name]()
+  console.log(failures === 0 ? `${name}: nothing failed` : `${name}: ${failures} failed`)
+  if (failures > 0) process.exitCode = 1
+}

@@ -12,6 +12,9 @@ const ava = join(root, 'node_modules', 'ava', 'entrypoints', 'cli.mjs')
 const counts = { passed: 0, failed: 0, skipped: 0 }
 const skipped = []
 
+const start = Date.now()
+const secondsSince = time => Math.round((Date.now() - time) / 1_000)
+
 function testFiles(folder) {
   return readdirSync(join(root, folder), { withFileTypes: true, recursive: true })
     .filter(entry => entry.isFile() && entry.name.endsWith('.test.js'))
@@ -23,6 +26,7 @@ function testFiles(folder) {
 /** Ava's own process, its TAP lines passed on and counted. */
 async function run(files, concurrency) {
   if (files.length === 0) return
+  const began = Date.now()
   const child = spawn(process.execPath, [ava, '--tap', '--concurrency', String(concurrency), ...files], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -42,6 +46,8 @@ async function run(files, concurrency) {
   )
   // A file that crashes or has no test fails the run without a line of its own.
   if (code !== 0 && counts.failed === 0) counts.failed++
+  const what = files.length === 1 ? files[0] : `${files.length} files`
+  console.log(`# ${what}: ${secondsSince(began)} s, ${secondsSince(start)} s in all`)
 }
 
 const asked = process.argv.slice(2)
@@ -65,5 +71,7 @@ if (skipped.length > 0) {
   console.log(`${skipped.length} tests skipped, ${why}:`)
   for (const title of skipped) console.log(`  ${title}`)
 }
-console.log(`ava: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
+console.log(
+  `ava: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped, in ${secondsSince(start)} s`,
+)
 process.exitCode = counts.failed > 0 ? 1 : 0
