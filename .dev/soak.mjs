@@ -1,6 +1,6 @@
 // The long runs, by hand: node .dev/soak.mjs [PART]
 //
-//   simulation [--seeds=100000] [--first=1] [--processes=2] [--faults=all|default|NAME,NAME]
+//   simulation [--seeds=100000] [--first=1] [--processes=2] [--faults=all|NAME,NAME]
 //   real [FILE…]     soak-real.mjs
 //
 // Each part is a function of the table below; it resolves with how many of its runs failed. Without a part all run.

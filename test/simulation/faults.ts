@@ -1,13 +1,10 @@
 // The kinds of faults that a history may have, as one table.
-//
-// `waitsFor`: the rule that the code does not keep yet; the kind is off until it does. Turn it on with the rule.
 
 import type { Random } from '../support/random.ts'
 import type { SendFault } from './broker.ts'
 import type { Act, Setup, Side } from './step.ts'
 
 export interface FaultKind {
-  waitsFor?: string
   /** How often, against the others. */
   weight: number
   draw(random: Random, setup: Setup): Act
@@ -269,10 +266,7 @@ export type FaultName = keyof typeof faultKinds
 
 export const faultNames = Object.keys(faultKinds) as FaultName[]
 
-/** Those whose rules the code keeps. */
-export const onByDefault: ReadonlySet<FaultName> = new Set(
-  faultNames.filter(name => (faultKinds[name] as FaultKind).waitsFor === undefined),
-)
+export const allFaults: ReadonlySet<FaultName> = new Set(faultNames)
 
 function some(random: Random, draw: (random: Random) => SendFault): SendFault[] {
   return Array.from({ length: random.integer(1, 4) }, () => draw(random))

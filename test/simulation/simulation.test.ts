@@ -4,7 +4,7 @@
 import test from 'ava'
 import { printedSeed, regularSeed } from '../support/random.ts'
 import { drawSchedule } from './draw.ts'
-import { onByDefault } from './faults.ts'
+import { allFaults } from './faults.ts'
 import { reportOf } from './report.ts'
 import { simulate } from './simulate.ts'
 
@@ -15,7 +15,7 @@ const TWICE = 25
 test('every acked message arrives once and in order, over any history', async t => {
   const first = regularSeed(t)
   for (let seed = first; seed < first + SEEDS; seed++) {
-    const schedule = drawSchedule(seed, onByDefault)
+    const schedule = drawSchedule(seed, allFaults)
     const { problems } = await simulate(schedule)
     if (problems.length > 0) return t.fail(`seed ${seed}: ${await reportOf(schedule)}`)
   }
@@ -27,7 +27,7 @@ test('a seed is one history', async t => {
   for (let seed = first; seed < first + TWICE; seed++) {
     const histories: string[] = []
     for (let run = 0; run < 2; run++) {
-      const { world } = await simulate(drawSchedule(seed, onByDefault))
+      const { world } = await simulate(drawSchedule(seed, allFaults))
       histories.push(world.history.print())
     }
     t.true(histories[0]!.length > 100)
