@@ -11,6 +11,7 @@ const FAULTS_MOST = 8
 const TWO_REMOTES = 0.3
 const AWAY = 0.4
 /** Of those whose remotes have two brokers, so many have lanes that leave one which is away. */
+const REJECTS = 0.3
 const REROUTES = 0.3
 /** And so many have a source that never lets its queues be read: the journal has all that is needed. */
 const CLOSED = 0.1
@@ -129,7 +130,7 @@ function drawSetup(seed: number, random: Random): Setup {
     bornTimestampTolerance: random.pick([0, 1_000]),
     sendGiveUpTimeout: random.pick([2_000, 10_000]),
     sourceStaysShort: random.chance(0.5),
-    journal: drawJournal(random),
+    journal: { ...drawJournal(random), ...(stream(seed, 'full').chance(REJECTS) && { onFull: 'reject' as const }) },
   }
 }
 
