@@ -120,7 +120,7 @@ export class GapFiller {
   *#gaps(window: number): Generator<number> {
     const queue = this.#queue
     for (let index = 0; index < Math.min(queue.span, window); index++)
-      if (!queue.isDone(index) && queue.body(index) === undefined) yield index
+      if (!queue.isOut(index) && !queue.isDone(index) && queue.body(index) === undefined) yield index
   }
 
   /** While memory is full, only what the head itself needs. */

@@ -216,6 +216,7 @@ export class Lane {
     if (this.tail.hasToLook) await this.#gaps.ended()
     try {
       this.#fewerInParts(await this.tail.look(broker, settled, target))
+      this.queue.outEnd = Number.NEGATIVE_INFINITY
     } catch (error) {
       // What stands in a queue that nobody can read any more will be read by nobody.
       if (isThere || !isQueueGone(error)) throw error
@@ -225,6 +226,8 @@ export class Lane {
     await this.queue.load()
     this.#fewerInParts(this.tail.passArrived())
     const filling = this.#gaps.fill()
+    // Before they are gathered: their bodies may leave memory while there is no room.
+    while (!this.#stopped && !broker.hasRoom(settled)) await broker.roomChange()
     const messages = this.#gather()
     const hopeless = this.#hopeless
     this.#hopeless = undefined
@@ -320,6 +323,7 @@ export class Lane {
       if (messages.length >= this.#most) break
       messages.push(message)
       bytes += bytesInBatch(message)
+      this.queue.outEnd = this.queue.headIndex + index + 1
     }
     // From the last on: what is done at the head moves the indexes.
     for (const index of loops.reverse()) account.skippedLate('loop', this.queue.done(index))

@@ -40,6 +40,11 @@ export class Reader {
   onPush: () => void = () => {}
   /** Messages that are not done. */
   count = 0
+  /**
+   * Index in the backlog behind what is in a request whose outcome is not known: until it is, nobody fills it, or gives it up, though its
+   * bodies may have left memory.
+   */
+  outEnd = Number.NEGATIVE_INFINITY
   readonly #load: LoadPage
   #page: Page | undefined
   /** The head in its page. */
@@ -300,6 +305,10 @@ export class Reader {
     let page = this.#page
     for (; page?.isLoaded && !this.#isPassedOver(page) && span < WINDOW; page = page.next) span += page.count
     return Math.max(0, span)
+  }
+
+  isOut(index: number): boolean {
+    return this.headIndex + index < this.outEnd
   }
 
   isDone(index: number): boolean {

@@ -153,7 +153,17 @@ export class RemoteBroker {
     if (this.isUnsettled && !this.#stopped) void this.#revive()
   }
 
-  /** Sends what `encode` makes; resolves with the answer, whatever its code. Throws LinkError. */
+  /** Whether one more request may go out; also where the link that was settled so has ended: a send says so. */
+  hasRoom(settled: Settled): boolean {
+    return this.#settled !== settled || (this.#link?.hasRoom ?? true)
+  }
+
+  /** Resolves when that may be otherwise. */
+  roomChange(): Promise<void> {
+    return this.#link?.roomChange() ?? Promise.resolve()
+  }
+
+  /** Sends what `encode` makes, which is called before this returns; resolves with the answer, whatever its code. Throws LinkError. */
   send(settled: Settled, encode: (opaque: number, producerGroup: string) => Buffer): Promise<Frame> {
     const link = this.#link
     if (this.#settled !== settled || link === undefined)

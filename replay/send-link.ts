@@ -84,10 +84,18 @@ export class SendLink implements Asked {
     return frame
   }
 
-  /** When there is room for it. Throws LinkError. */
+  /** Whether the next send may go out; also where the link has ended: that send says so. */
+  get hasRoom(): boolean {
+    return this.#isEnded || this.#inFlight.bytes < IN_FLIGHT_BYTES
+  }
+
+  /** Resolves when there may be room. Who sends at once then is before those who have waited for less time. */
+  roomChange(): Promise<void> {
+    return new Promise(resolve => this.#wantRoom.push(resolve))
+  }
+
+  /** It is encoded and written before this returns. Throws LinkError. */
   async send(encode: (opaque: number) => Buffer): Promise<Frame> {
-    while (!this.#isEnded && this.#inFlight.bytes >= IN_FLIGHT_BYTES)
-      await new Promise<void>(resolve => this.#wantRoom.push(resolve))
     if (this.#isEnded) throw this.#endedError()
     this.carried = true
     let sent: Sent | undefined
@@ -99,7 +107,7 @@ export class SendLink implements Asked {
     this.#watch()
     const frame = await answer
     this.#inFlight.answered(sent!, this.#now())
-    if (this.#inFlight.bytes < IN_FLIGHT_BYTES) this.#wantRoom.shift()?.()
+    if (this.hasRoom) this.#wake()
     return frame
   }
 
@@ -152,6 +160,10 @@ export class SendLink implements Asked {
     this.#inFlight.clear()
     this.#events.ended(reason)
     for (const fail of [...this.#waiting]) fail(new LinkError(`${this.#name}: ${reason}`, false))
+    this.#wake()
+  }
+
+  #wake(): void {
     for (const wake of this.#wantRoom.splice(0)) wake()
   }
 
