@@ -28,12 +28,13 @@ export const crashHistories: NamedHistory[] = [
   {
     name: 'nothing goes to the remote before its place is written',
     rules: ['append before send'],
+    setup: { journal: { stallTimeout: 60_000 } },
     async play(world) {
       await warm(world)
-      world.act({ do: 'die at disk operation', operations: 0, downMs: 500, powerCut: false, only: 'append' })
-      send(world)
-      await until(world, 'it dies', () => !world.gateway.alive)
-      await startsAgain(world)
+      world.act({ do: 'disk stall', ms: 4_000 })
+      const message = send(world)
+      await told(world, message)
+      await crash(world)
     },
   },
   {

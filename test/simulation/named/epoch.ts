@@ -19,10 +19,9 @@ export const epochHistories: NamedHistory[] = [
     rules: ['epochs'],
     async play(world) {
       await warm(world)
-      await arrived(world, send(world))
-      await world.pass(1_500)
+      await storedUnanswered(world)
       await sourceLoses(world, 1)
-      await sentOverCrash(world)
+      await told(world, send(world))
     },
   },
   {
@@ -30,8 +29,7 @@ export const epochHistories: NamedHistory[] = [
     rules: ['epochs'],
     async play(world) {
       await warm(world)
-      await arrived(world, send(world))
-      await world.pass(1_500)
+      await storedUnanswered(world)
       world.act({
         do: 'broker moves',
         side: 'source',
@@ -41,7 +39,7 @@ export const epochHistories: NamedHistory[] = [
         learntAfterMs: 50,
       })
       await world.pass(1_000)
-      await sentOverCrash(world)
+      await told(world, send(world))
     },
   },
   {
@@ -186,10 +184,8 @@ async function stallWhileOneConnects(world: World): Promise<void> {
   await told(world, first)
 }
 
-/** A message that is acked while the remote is away goes there after a crash. */
-async function sentOverCrash(world: World): Promise<void> {
-  world.act({ do: 'partition', side: 'remote', forMs: 6_000 })
-  await told(world, send(world))
-  await world.pass(2_500)
-  await crash(world)
+/** The remote has a message, and its lane does not know it. */
+async function storedUnanswered(world: World): Promise<void> {
+  world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'silent', stores: true }] })
+  await arrived(world, send(world))
 }

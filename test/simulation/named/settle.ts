@@ -132,8 +132,6 @@ export const settleHistories: NamedHistory[] = [
       world.act({ do: 'arm', side: 'remote', broker: 0, faults: [{ kind: 'broken', stores: true }] })
       await arrived(world, send(world))
       await world.pass(5_000)
-      const queue = world.broker('remote', 0).log.queue('topic0', 0)!
-      if (queue.records.length !== 2) world.problem('something was sent again')
     },
   },
   {
