@@ -1,10 +1,9 @@
-// A remote that changes its shape: fewer queues, brokers that go. A lane knows what became of what it sent before it goes on
+// A remote that changes its shape: fewer queues and more, brokers that go and come. A lane knows what became of what it sent before it goes on
 // elsewhere.
 
 import test from 'ava'
-import { refusesPulls, Scene, TOPIC } from './scene.ts'
-
-const texts = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => `m${from + index}`)
+import { FakeCluster } from './fake-cluster.ts'
+import { refusesPulls, Scene, TOPIC, texts } from './scene.ts'
 
 /** Both remote brokers' queues together. */
 function everywhere(scene: Scene): string[] {
@@ -211,4 +210,66 @@ test('an answer that does not say where the message is leaves it to be found', a
   await scene.allDone()
   t.deepEqual(scene.arrived(), ['m0', 'm1'])
   t.is(scene.remote.broker.sends.length, 2)
+})
+
+/** Sends to source queue 3 before and after a change of the remote, the middle one with a connection that breaks when it is stored. */
+async function sentOver(scene: Scene, change: () => void): Promise<void> {
+  scene.send(['m0'], 3)
+  await scene.allDone()
+  const [broker] = scene.remote.brokers.filter(({ sends }) => sends.length > 0)
+  broker!.onSend = send => {
+    send.store()
+    change()
+    send.request.breakOff()
+    broker!.onSend = send => send.answerStored(send.store())
+  }
+  scene.send(['m1', 'm2'], 3)
+  await scene.allDone()
+  // The next route knows of it.
+  await scene.environment.pass(31_000)
+  scene.send(['m3'], 3)
+  await scene.allDone()
+  await scene.crash()
+  scene.send(['m4'], 3)
+  await scene.allDone()
+  await scene.restart()
+  await scene.environment.pass(31_000)
+  scene.send(['m5'], 3)
+  await scene.allDone()
+}
+
+test('a queue that is added is used by new lanes; those that go elsewhere stay where they are, in their order', async t => {
+  const scene = await Scene.open({ sourceQueues: 4, remoteQueues: 2 })
+  const queues = scene.remote.broker.topics.get(TOPIC)!
+  await sentOver(scene, () => {
+    for (let count = 0; count < 2; count++) queues.push({ minOffset: 0, messages: [] })
+  })
+  scene.send(['new'], 2)
+  await scene.allDone()
+  t.deepEqual(
+    [0, 1, 2, 3].map(queueId => scene.arrived(queueId)),
+    [[], texts(0, 6), ['new'], []],
+  )
+  t.is(scene.account.totals.replicated, 7)
+  t.is(scene.account.totals.reordered, 0)
+})
+
+test('a broker that is added gets the topic, and new lanes where they lead to it; those that go elsewhere stay where they are', async t => {
+  const remote = new FakeCluster('rome', 2)
+  const [added, first] = remote.brokers
+  first!.makeTopic(TOPIC, 4)
+  remote.away.add(added!)
+  const scene = await Scene.open({ sourceQueues: 4, clusters: new Map([['default', remote]]) })
+  await sentOver(scene, () => remote.away.delete(added!))
+  t.deepEqual(
+    remote.made.map(({ broker, ext }) => [broker, ext.topic, ext.writeQueueNums]),
+    [['rome-a', TOPIC, '4']],
+  )
+  scene.send(['new'], 2)
+  await scene.allDone()
+  const at = (broker = added!) => [0, 1, 2, 3].map(queueId => broker.texts(TOPIC, queueId))
+  t.deepEqual(at(first), [[], [], [], texts(0, 6)])
+  t.deepEqual(at(added), [[], [], ['new'], []])
+  t.is(scene.account.totals.replicated, 7)
+  t.is(scene.account.totals.reordered, 0)
 })
