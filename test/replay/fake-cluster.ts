@@ -311,6 +311,15 @@ export class FakeCluster {
     for (const broker of this.brokers) broker.makeTopic(topic, queues)
   }
 
+  /** By broker and queue. */
+  texts(topic: string): string[][] {
+    return this.brokers.flatMap(broker => broker.topics.get(topic)!.map((_, queueId) => broker.texts(topic, queueId)))
+  }
+
+  messages(topic: string): StoredMessage[] {
+    return this.brokers.flatMap(broker => broker.topics.get(topic)!.flatMap(({ messages }) => messages))
+  }
+
   connect(network: FakeNetwork): void {
     network.serve(`${this.name}:9876`, request => this.#serve(request))
     for (const broker of this.brokers) network.serve(broker.address, request => broker.serve(request))

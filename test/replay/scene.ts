@@ -56,6 +56,8 @@ export interface SceneOptions {
   /** Labels of the remotes. */
   remotes?: readonly string[]
   random?: Random
+  /** When it begins: milliseconds. */
+  now?: number
   remoteBrokers?: number
   remoteBrokerAway?: 'wait' | 'reroute'
   newRemotes?: readonly string[]
@@ -83,7 +85,7 @@ export class Scene {
 
   private constructor(options: SceneOptions) {
     this.options = options
-    this.environment = new FakeEnvironment(options.random, options.disk)
+    this.environment = new FakeEnvironment(options.random, options.disk, options.now)
     this.source = options.source ?? new FakeCluster('paris')
     if (options.source === undefined) this.source.makeTopic(TOPIC, options.sourceQueues ?? 2)
     this.labels = options.remotes ?? ['default']

@@ -1,9 +1,9 @@
 // A data directory as a version of the gateway left it, with the clusters that belong to it, in a folder of test/fixtures:
 // `disk/` has the files, and what.json says what was stored at the source, what had arrived at each remote, and what waits.
 
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
-import type { StoredMessage } from '../../codec/index.ts'
+import { RequestCode, ResponseCode, type StoredMessage } from '../../codec/index.ts'
 import type { Totals } from '../../replay/account.ts'
 import { projectRoot } from '../codec/project.ts'
 import { FakeCluster } from '../replay/fake-cluster.ts'
@@ -16,15 +16,21 @@ export interface RemoteThen {
   totals: Totals
   queued: number
   inGap: number
-  /** By queue: texts that had arrived, and all that are there once nothing waits. */
+  /** By broker and queue: texts that had arrived, and all that are there once nothing waits. */
   arrived: string[][]
   atLast: string[][]
 }
 
 export interface JournalThen {
+  /** Milliseconds, our clock. */
+  at?: number
   sequence: number
   epochs: [ordinal: number, id: string][]
   queues: number
+  /** Of each remote; one. */
+  remoteBrokers?: number
+  /** It does not let bodies be read. */
+  sourceIsClosed?: boolean
   remotes: Record<string, RemoteThen>
 }
 
@@ -38,9 +44,10 @@ export function fixtureFolder(name: string): string {
   return join(projectRoot, 'test', 'fixtures', name)
 }
 
-/** The messages of a cluster's topic, by queue. */
+/** The messages of a cluster's topic, by broker and queue. */
 export type Queues = readonly (readonly StoredMessage[])[]
 
+/** Throws where there is one of that name: it stays as it was recorded. */
 export function writeFixture(
   folder: string,
   disk: FakeDisk,
@@ -49,7 +56,7 @@ export function writeFixture(
   atRemotes: ReadonlyMap<string, Queues>,
   was: JournalThen,
 ): void {
-  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(folder)
   for (const [path, { bytes }] of disk.files) {
     const to = join(folder, 'disk', relative(DATA_DIR, path))
     mkdirSync(dirname(to), { recursive: true })
@@ -79,17 +86,31 @@ export function readFixture(folder: string): Fixture {
   const files = join(folder, 'disk')
   for (const name of readdirSync(files, { recursive: true }) as string[])
     if (statSync(join(files, name)).isFile()) disk.put(`${DATA_DIR}/${name}`, readFileSync(join(files, name)))
-  const cluster = (name: string, queues: What['source']) => {
-    const made = new FakeCluster(name)
-    made.makeTopic(what.topic, queues.length)
-    for (const [queueId, messages] of queues.entries())
-      made.broker
-        .queue(what.topic, queueId)
-        .messages.push(...messages.map(message => decode(what.topic, queueId, message)))
+  const cluster = (name: string, queues: What['source'], brokers = 1) => {
+    const made = new FakeCluster(name, brokers)
+    made.makeTopic(what.topic, what.queues)
+    for (const [index, messages] of queues.entries()) {
+      const queueId = index % what.queues
+      const { messages: there } = made.brokers[Math.floor(index / what.queues)]!.queue(what.topic, queueId)
+      there.push(...messages.map(message => decode(what.topic, queueId, message)))
+    }
     return made
   }
-  const remotes = new Map(Object.entries(what.atRemotes).map(([label, queues]) => [label, cluster(label, queues)]))
-  return { disk, source: cluster('paris', what.source), remotes, was: what }
+  const remotes = new Map(
+    Object.entries(what.atRemotes).map(([label, queues]) => [label, cluster(label, queues, what.remoteBrokers)]),
+  )
+  const source = cluster('paris', what.source)
+  if (what.sourceIsClosed) closeForReading(source)
+  return { disk, source, remotes, was: what }
+}
+
+/** It lets nobody pull. */
+export function closeForReading({ broker }: FakeCluster): void {
+  broker.intercept = request => {
+    if (request.head.code !== RequestCode.PULL_MESSAGE) return false
+    request.answer({ code: ResponseCode.NO_PERMISSION, remark: 'not now' })
+    return true
+  }
 }
 
 function encode({ body, properties, topic: _topic, queueId: _queueId, ...rest }: StoredMessage) {
