@@ -1,7 +1,7 @@
 // Confirms the epoch of new source connections: is what was acked last still what it was?
 //
 // The record at the highest commit-log offset acked so far is read back by its offset, once for all connections that wait
-// when the reading begins. In time: they keep the epoch. No answer within 500 ms, refused, or something else there: they
+// when the reading begins. In time: they keep the epoch. No answer within 500 ms, refused, expired, or something else there: they
 // begin a new one, together. It goes on beside the sends; only acks wait for it.
 
 import { isTheAcked, unpacked } from './check.ts'
@@ -10,7 +10,7 @@ import type { Cluster } from './cluster.ts'
 import type { EndOfEpoch, Epochs, SourceConnection } from './epoch.ts'
 import { LinkError } from './link.ts'
 import type { Log } from './log.ts'
-import { view } from './reading.ts'
+import { logEnd, view } from './reading.ts'
 
 /** Milliseconds that acks on a new connection wait, at most. */
 const CONFIRM_MOST = 500
@@ -18,9 +18,11 @@ const RETRY_PAUSE = 50
 
 const NOTHING = 'nothing stands there'
 const ANOTHER = 'another message stands there'
+const EXPIRED = 'it has expired'
+
 interface Trouble {
   reason: string
-  /** The source may well be as it was: it is slow, or does not let us read. */
+  /** The source may well be as it was: it is slow, does not let us read, or has it no more. */
   isDoubt: boolean
 }
 
@@ -99,8 +101,8 @@ export class Confirmation {
         cancelRetry()
       }
       const read = (): void =>
-        void this.#read(address, expected).then(
-          reason => end(reason === undefined ? undefined : { reason, isDoubt: false }),
+        void this.#confirm(address, expected).then(
+          trouble => end(trouble),
           error => {
             // The link for questions broke: a connection to the source is up, so that it can be asked again.
             if (isOver) return
@@ -110,6 +112,14 @@ export class Confirmation {
         )
       read()
     })
+  }
+
+  /** Throws LinkError, RefusedError. */
+  async #confirm(address: string, expected: EndOfEpoch): Promise<Trouble | undefined> {
+    const reason = await this.#read(address, expected)
+    if (reason === undefined) return undefined
+    const isExpired = reason === NOTHING && expected.commitLogOffset < (await logEnd(this.#cluster, address)).start
+    return isExpired ? { reason: EXPIRED, isDoubt: true } : { reason, isDoubt: false }
   }
 
   /** Whether the log of this address has what was acked first, or last, in an epoch. Throws LinkError, RefusedError. */

@@ -118,6 +118,39 @@ test('where nothing is read back within 500 ms a new epoch begins, one for all t
   t.is(new Set(epochsAt(scene)).size, 2)
 })
 
+test('what was acked last has expired: that is no proof, and what connections of both epochs send goes as it stands at the source', async t => {
+  const scene = await Scene.open()
+  const { broker } = scene.source
+  const old = scene.connect()
+  const first = scene.forward(0, old).store('m0')
+  first.ack()
+  await scene.allDone()
+  for (let count = 0; count < 3; count++) broker.store(TOPIC, 1, { body: Buffer.from('of another producer') })
+  broker.loseHead(first.stored[0]!.commitLogOffset + 1)
+  broker.expire(TOPIC, 0, 1)
+  const fresh = scene.connect()
+  const second = scene.forward(0, fresh).store('m1')
+  await scene.environment.settled()
+  t.false(fresh.isUnclear)
+  second.ack()
+  await scene.allDone()
+  for (const round of [2, 4]) {
+    const older = scene.forward(0, old)
+    const newer = scene.forward(0, fresh)
+    newer.store(`m${round}`)
+    older.store(`m${round + 1}`)
+    newer.ack()
+    older.ack()
+    await scene.allDone()
+  }
+  t.deepEqual(scene.arrived(), ['m0', 'm1', 'm2', 'm3', 'm4', 'm5'])
+  t.is(scene.account.totals.reordered, 0)
+  t.deepEqual(
+    scene.environment.log.said('a new epoch begins with it').map(({ fields }) => fields.reason),
+    ['it has expired'],
+  )
+})
+
 test('a source that refuses to be read back begins a new epoch', async t => {
   const scene = await Scene.open()
   scene.send(['m0'])
