@@ -229,7 +229,8 @@ export class GapFiller {
       for (const record of answer.messages)
         for (const message of unpacked(record)) found.set(message.queueOffset, message)
     }
-    if (this.#take(found, await this.#proofs(address, found), minOffset)) {
+    const proofs = await this.#proofs(address, found)
+    if (this.#take(found, proofs, minOffset)) {
       this.#notYetSince = undefined
       return
     }
@@ -238,7 +239,13 @@ export class GapFiller {
       this.#notYetSince ??= this.#clock.now()
       if (this.#clock.now() - this.#notYetSince < NOT_YET_MOST) return sleep(this.#clock, NOT_YET_PAUSE)
     }
-    if (await this.#inquire(address)) {
+    const wasRead = (offset: number) =>
+      answers.some((answer, index) => answer !== undefined && isOf(starts[index]!, answer, offset))
+    const isMissed = (place: Place) => {
+      const stored = found.get(place.queueOffset)
+      return wasRead(place.queueOffset) && (stored === undefined || this.#verdict(place, stored, proofs) === undefined)
+    }
+    if (await this.#inquire(address, isMissed)) {
       this.#notYetSince = undefined
       return
     }
@@ -261,13 +268,17 @@ export class GapFiller {
     }
   }
 
-  /** Asks for the first places that are missing by their commit-log offsets; false where that changes nothing. */
-  async #inquire(address: string): Promise<boolean> {
+  /**
+   * Asks for the first places that are missing by their commit-log offsets; of those that have none only for what the queue was asked for now,
+   * and has not given (`isMissed`). False where that changes nothing.
+   */
+  async #inquire(address: string, isMissed: (place: Place) => boolean): Promise<boolean> {
     const queue = this.#queue
     const places: Place[] = []
     for (const index of this.#gaps(WINDOW)) {
       if (places.length === INQUIRIES) break
-      places.push(queue.place(index))
+      const place = queue.place(index)
+      if (place.commitLogOffset >= 0 || isMissed(place)) places.push(place)
     }
     const verdicts = await this.#source.turns.take(() => this.#inquiry.about(address, places))
     const bySequence = new Map<number, Verdict>()
@@ -367,6 +378,11 @@ export class GapFiller {
 /** Whether the source does not let it be read, and not only now: a broker that is busy or has troubles of its own says other codes. */
 function isRefusal(error: unknown): boolean {
   return error instanceof RefusedError && (REFUSALS.has(error.code) || isQueueGone(error))
+}
+
+/** Whether an answer to reading from `start` on tells of what stands at this offset, or that nothing does. */
+function isOf(start: number, { nextOffset, maxOffset }: Pulled, offset: number): boolean {
+  return offset === start || (offset > start && (offset < nextOffset || offset >= maxOffset))
 }
 
 /** Whether it is known by its fold only. */

@@ -9,7 +9,7 @@
 //             transient store pool one look misses what is not committed);
 //             or the log's end stays at or below it for 5 s: the source has lost its tail
 //
-// An ack that did not say where in the log leaves the queue's word alone: passed over at two looks.
+// An ack that did not say where in the log leaves the queue's word alone: passed over at two looks. Who asks has read there.
 // No answer, or a refusal, is no proof.
 
 import type { StoredMessage } from '../codec/index.ts'

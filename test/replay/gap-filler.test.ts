@@ -292,6 +292,33 @@ test('a hole whose ack did not say where in the log it is, is lost when the queu
   t.deepEqual(scene.lost.sort(), ['0 source'])
 })
 
+test('while memory is full what stands in its queue, and whose ack did not say where in the log, is not lost with the head', async t => {
+  const scene = lab(6, 0, 10)
+  // Who has the memory is another lane.
+  scene.memory.keepAnyway(bodyWith('elsewhere'))
+  const { messages } = scene.broker.queue('orders', 0)
+  for (let offset = 0; offset < 6; offset++) scene.acked(placeAt(offset, { commitLogOffset: -1 }))
+  messages[0] = { ...messages[0]!, properties: propertiesWith('ANOTHER') }
+  await fillFor(6_000, scene)
+  t.deepEqual(scene.lost, ['0 source'])
+  t.is(scene.textAt(0), 'body 1')
+})
+
+test('what its queue was not asked for, and whose ack did not say where in the log, is not lost with what was', async t => {
+  const scene = lab(500, 0)
+  // Further apart than an answer reaches, and more than are read at a time.
+  const offsets = Array.from({ length: 12 }, (_, index) => index * 40)
+  for (const offset of offsets) scene.acked(placeAt(offset, { commitLogOffset: -1 }))
+  const queue = scene.broker.queue('orders', 0)
+  queue.messages = queue.messages.filter(({ queueOffset }) => queueOffset >= 320 || queueOffset % 40 !== 0)
+  await fillFor(6_000, scene)
+  t.deepEqual(
+    scene.lost.toReversed(),
+    offsets.slice(0, 8).map(offset => `${offset} source`),
+  )
+  t.deepEqual(scene.bodies(), ['body 320', 'body 360', 'body 400', 'body 440'])
+})
+
 test('where the index still names what the log has no more, it is expired', async t => {
   const scene = lab(4)
   scene.broker.loseHead(400)
