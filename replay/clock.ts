@@ -1,9 +1,9 @@
 // Time, as it is handed to everything in replay/, so that a simulator can play it.
 
 export interface Clock {
-  /** Wall clock, milliseconds. */
+  /** Wall clock, milliseconds: for what is compared with times on disk or of brokers. It is set, back and forward. */
   now(): number
-  /** Milliseconds since any moment, with fractions; it never goes back. For how long something took. */
+  /** Milliseconds since any moment, with fractions; it is never set. For how long something takes, and for every deadline. */
   uptime(): number
   /** Calls back once, after so many milliseconds; the returned function takes it back. */
   after(ms: number, call: () => void): () => void

@@ -45,7 +45,7 @@ export class Confirmation {
   }
 
   confirm(connection: SourceConnection): void {
-    if (this.#waiting.push(connection) === 1) this.#waitingSince = this.#clock.now()
+    if (this.#waiting.push(connection) === 1) this.#waitingSince = this.#clock.uptime()
     if (!this.#reading) void this.#run()
   }
 
@@ -92,7 +92,7 @@ export class Confirmation {
         this.#cancel()
         resolve(trouble)
       }
-      const cancelDeadline = this.#clock.after(Math.max(0, deadline - this.#clock.now()), () =>
+      const cancelDeadline = this.#clock.after(Math.max(0, deadline - this.#clock.uptime()), () =>
         end({ reason: `no answer within ${CONFIRM_MOST} ms`, isDoubt: true }),
       )
       let cancelRetry = () => {}

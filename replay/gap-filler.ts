@@ -74,7 +74,7 @@ export class GapFiller {
   readonly #giveUp: (index: number, cause: LostCause) => void
   readonly #inquiry: Inquiry
   #round: Promise<void> | undefined
-  /** Since when the first gap lies beyond what the source lets us read. */
+  /** Uptime since which the first gap lies beyond what the source lets us read. */
   #notYetSince: number | undefined
   /** What the journal should have, and has not, by sequence; and from which uptime to which the source has refused that at each round. */
   #absent = new Map<number, LostCause>()
@@ -236,8 +236,8 @@ export class GapFiller {
     }
     const [offset] = starts as [number]
     if (offset >= maxOffset && answers[0] !== GONE) {
-      this.#notYetSince ??= this.#clock.now()
-      if (this.#clock.now() - this.#notYetSince < NOT_YET_MOST) return sleep(this.#clock, NOT_YET_PAUSE)
+      this.#notYetSince ??= this.#clock.uptime()
+      if (this.#clock.uptime() - this.#notYetSince < NOT_YET_MOST) return sleep(this.#clock, NOT_YET_PAUSE)
     }
     const wasRead = (offset: number) =>
       answers.some((answer, index) => answer !== undefined && isOf(starts[index]!, answer, offset))

@@ -27,7 +27,7 @@ export type Verdict = StoredMessage | LostCause | 'wait'
 
 /** What was asked for, and does not stand there. */
 export interface Missed {
-  /** Time of the first look, and the log's end then. */
+  /** Uptime at the first look, and the log's end then. A wall clock that is set forward proves nothing. */
   since: number
   end: number
   /** Whether all up to there could be read at the look before the next one: before its queue was asked. */
@@ -49,7 +49,7 @@ export function missedAgain(
 /** By sequence. */
 interface Suspicions {
   missed: Map<number, Missed>
-  /** Since when the log ends at or below it. */
+  /** Uptime since which the log ends at or below it. */
   beyondSince: Map<number, number>
 }
 
@@ -86,14 +86,14 @@ export class Inquiry {
   async #about(address: string, place: Place, log: LogState | undefined, suspicions: Suspicions): Promise<Verdict> {
     const { commitLogOffset, sequence } = place
     const noneThere = (state: LogState): Verdict => {
-      const { missed, isLost } = missedAgain(this.#suspicions.missed.get(sequence), state, this.#clock.now())
+      const { missed, isLost } = missedAgain(this.#suspicions.missed.get(sequence), state, this.#clock.uptime())
       suspicions.missed.set(sequence, missed)
       return isLost ? 'source' : 'wait'
     }
     if (commitLogOffset < 0) return log === undefined ? 'wait' : noneThere(log)
     if (log !== undefined && commitLogOffset < log.start) return 'expired'
     if (log !== undefined && commitLogOffset >= log.end) {
-      const now = this.#clock.now()
+      const now = this.#clock.uptime()
       const since = this.#suspicions.beyondSince.get(sequence) ?? now
       suspicions.beyondSince.set(sequence, since)
       return now - since < PROOF_TIME ? 'wait' : 'source'

@@ -88,10 +88,10 @@ export class KeptBodies {
   /** Of these the disk did not give all at the last question. */
   readonly #unreadable = new Set<string>()
   readonly #turns = new Turns(1)
-  /** Questions that are not answered yet, and when the last was. */
+  /** Questions that are not answered yet, and the uptime when the last was. */
   #asking = 0
   #askedAt = Number.NEGATIVE_INFINITY
-  /** When one was last given up for its room. */
+  /** Uptime when one was last given up for its room. */
   #gaveUpAt = Number.NEGATIVE_INFINITY
 
   constructor(context: KeptBodiesContext) {
@@ -126,7 +126,7 @@ export class KeptBodies {
     } catch (error) {
       if ((await size()) !== undefined) {
         this.#context.notRemoved(error as Error)
-        this.#gaveUpAt = file.since
+        this.#gaveUpAt = clock.uptime()
         return fileSystem.remove(path)
       }
       // It has its name; after a power cut it may have the one before, and is found to be done once more.
@@ -138,7 +138,7 @@ export class KeptBodies {
   forget(answeredUntil: number): Promise<void> {
     return this.#removals.take(async () => {
       const { environment, retention } = this.#context
-      if (this.#asking === 0 && environment.clock.now() - this.#askedAt > REMEMBERED_FOR) this.#index.clear()
+      if (this.#asking === 0 && environment.clock.uptime() - this.#askedAt > REMEMBERED_FOR) this.#index.clear()
       for (const file of this.#kept) if (file.since < answeredUntil - retention) await this.#remove(file)
       await this.#makeRoom()
     })
@@ -153,7 +153,7 @@ export class KeptBodies {
     const { environment, excess, retention, folder } = this.#context
     for (const file of this.#kept) {
       if (excess() <= 0) return
-      const now = environment.clock.now()
+      const now = environment.clock.uptime()
       if (now - this.#gaveUpAt > retention)
         environment.log.warn(
           { folder, ...this.counts },
@@ -182,7 +182,7 @@ export class KeptBodies {
     })
     return answer.finally(() => {
       this.#asking--
-      this.#askedAt = this.#context.environment.clock.now()
+      this.#askedAt = this.#context.environment.clock.uptime()
     })
   }
 
@@ -224,7 +224,7 @@ export class KeptBodies {
     for (const name of this.#unreadable) this.#index.forget(name)
     isDamaged ||= this.#unreadable.size > 0
     this.#unreadable.clear()
-    const isGivenUp = environment.clock.now() - this.#gaveUpAt <= retention
+    const isGivenUp = environment.clock.uptime() - this.#gaveUpAt <= retention
     return { bodies, cause: isDamaged ? 'journal' : isGivenUp ? 'full' : 'remote' }
   }
 

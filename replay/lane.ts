@@ -242,10 +242,10 @@ export class Lane {
   async #away(error: Error, target: RemoteQueue): Promise<never> {
     const { environment, remote } = this.#context
     if (error instanceof AwayError && remote.options.remoteBrokerAway === 'reroute' && !this.tail.isUnclear) {
-      this.#awaySince ??= environment.clock.now()
+      this.#awaySince ??= environment.clock.uptime()
       // Without anything to send it may as well wait.
       const waits = this.queue.count > 0 || this.tail.hasToProve
-      if (waits && environment.clock.now() - this.#awaySince >= AWAY_MOST) await this.#leave(target, error.message)
+      if (waits && environment.clock.uptime() - this.#awaySince >= AWAY_MOST) await this.#leave(target, error.message)
     }
     throw error
   }

@@ -61,6 +61,14 @@ export interface Settled {
   readonly address: string
 }
 
+/** By both clocks: the wall clock for what is on disk, uptime for how long ago it is. */
+interface Moment {
+  at: number
+  uptime: number
+}
+
+const UNKNOWN: Moment = { at: Number.NEGATIVE_INFINITY, uptime: Number.NEGATIVE_INFINITY }
+
 interface Settling {
   readonly address: string
   promise: Promise<Settled>
@@ -79,9 +87,9 @@ export class RemoteBroker {
   #unknownEarlier: boolean
   /** Whether anything was ever sent there: each new link has to find out what became of it. */
   #owed: boolean
-  #lastAnswerAt: number | undefined
+  #lastAnswer: Moment | undefined
   /** When the broker last answered before the link ended, until it is settled again. */
-  #outageSince: number | undefined
+  #outageSince: Moment | undefined
   /** A group that never connected: the next link has it. */
   #unusedGroup: string | undefined
   #link: SendLink | undefined
@@ -106,8 +114,8 @@ export class RemoteBroker {
     this.#unknownEarlier = earlier !== undefined && earlier.groups === undefined
     // Also where all groups are gone: what they brought may be under way still.
     this.#owed = earlier !== undefined
-    this.#lastAnswerAt = earlier?.lastAnswerAt
-    this.#outageSince = earlier && (earlier.lastAnswerAt ?? Number.NEGATIVE_INFINITY)
+    this.#lastAnswer = this.#momentAt(earlier?.lastAnswerAt)
+    this.#outageSince = earlier && (this.#lastAnswer ?? UNKNOWN)
   }
 
   get isUp(): boolean {
@@ -129,8 +137,8 @@ export class RemoteBroker {
    * looked after.
    */
   get lastAnswerAt(): number | undefined {
-    if (this.#settled !== undefined || this.#outageSince === undefined) return this.#lastAnswerAt
-    return Number.isFinite(this.#outageSince) ? this.#outageSince : undefined
+    if (this.#settled !== undefined || this.#outageSince === undefined) return this.#lastAnswer?.at
+    return this.#outageSince === UNKNOWN ? undefined : this.#outageSince.at
   }
 
   /** Resolves when lanes may send to it. Throws LinkError, RefusedError, WaitError, StoppedError: to be tried again. */
@@ -190,14 +198,25 @@ export class RemoteBroker {
     this.#link?.end('the gateway stops')
   }
 
-  #now(): number {
-    return this.#environment.clock.now()
+  #uptime(): number {
+    return this.#environment.clock.uptime()
+  }
+
+  #moment(): Moment {
+    return { at: this.#environment.clock.now(), uptime: this.#uptime() }
+  }
+
+  /** Of a time on disk. One that is yet to come is of a clock that was set back since: how long ago it is nobody knows. */
+  #momentAt(at: number | undefined): Moment | undefined {
+    const now = this.#moment()
+    if (at === undefined) return undefined
+    return { at, uptime: at <= now.at ? now.uptime - (now.at - at) : UNKNOWN.uptime }
   }
 
   async #settle(settling: Settling): Promise<Settled> {
     const { log } = this.#environment
     const { address } = settling
-    const began = this.#now()
+    const began = this.#uptime()
     const link = await this.#connect(settling)
     try {
       if (this.#owed) {
@@ -211,7 +230,7 @@ export class RemoteBroker {
     }
     this.#outageSince = undefined
     this.#settled = { number: ++this.#number, address }
-    log.info({ broker: this.name, address, ms: this.#now() - began }, 'the remote broker is settled')
+    log.info({ broker: this.name, address, ms: Math.round(this.#uptime() - began) }, 'the remote broker is settled')
     this.#options.settledAnew()
     this.#watch(this.#settled)
     return this.#settled
@@ -248,7 +267,7 @@ export class RemoteBroker {
         this.#unusedGroup = undefined
       },
       answered: () => {
-        this.#lastAnswerAt = this.#now()
+        this.#lastAnswer = this.#moment()
       },
       ended: () => this.#ended(link),
     })
@@ -268,7 +287,7 @@ export class RemoteBroker {
     // Without a lane's send on it nothing of it can be in the way. Its heart-beat was answered before the first.
     if (link.carried) this.#earlier.add(link.group)
     else if (this.#unusedGroup !== link.group) this.#options.forgetGroup(link.group)
-    if (this.#owed) this.#outageSince ??= this.#lastAnswerAt ?? this.#now()
+    if (this.#owed) this.#outageSince ??= this.#lastAnswer ?? this.#moment()
     if (wasSettled && this.#owed && !this.#stopped) this.#revive()
   }
 
@@ -292,15 +311,15 @@ export class RemoteBroker {
   // Step 1
 
   async #earlierGone(link: SendLink): Promise<void> {
-    const outage = Math.min(OUTAGE_MOST, Math.max(0, this.#now() - (this.#outageSince ?? this.#now())))
-    const waited = this.#now() + outage
+    const now = this.#uptime()
+    const waited = now + Math.min(OUTAGE_MOST, now - (this.#outageSince?.uptime ?? now))
     for (const group of this.#earlier) {
       const backoff = new Backoff(LISTED_POLL_MOST, this.#environment.random)
       for (;;) {
         const listed = await this.#isListed(link, group)
         if (listed === false) break
         if (listed === undefined) {
-          await link.pause(waited - this.#now())
+          await link.pause(waited - this.#uptime())
           break
         }
         await link.pause(backoff.next())
@@ -309,7 +328,7 @@ export class RemoteBroker {
       this.#options.forgetGroup(group)
     }
     if (!this.#unknownEarlier) return
-    await link.pause(waited - this.#now())
+    await link.pause(waited - this.#uptime())
     this.#unknownEarlier = false
   }
 
@@ -327,7 +346,7 @@ export class RemoteBroker {
 
   async #executed(link: SendLink): Promise<void> {
     const ms = await this.#executionTime(link)
-    for (const until = this.#now() + MARKER_MOST; this.#now() < until; ) {
+    for (const until = this.#uptime() + MARKER_MOST; this.#uptime() < until; ) {
       await link.pause(ms)
       const first = await this.#markOnce(link)
       if (first === 'refused') {
@@ -364,7 +383,7 @@ export class RemoteBroker {
   async #markOnce(link: SendLink): Promise<{ marker: Marker; offset: number } | 'late' | 'refused'> {
     const marker = {
       text: `${link.group}:${this.#markers++}`,
-      bornTimestamp: this.#now(),
+      bornTimestamp: this.#environment.clock.now(),
       producerGroup: link.group,
     }
     const frame = await link.within(
@@ -380,7 +399,7 @@ export class RemoteBroker {
   }
 
   async #whenReadable(link: SendLink, marker: Marker, offset: number): Promise<void> {
-    for (const until = this.#now() + MARKER_MOST; this.#now() < until; ) {
+    for (const until = this.#uptime() + MARKER_MOST; this.#uptime() < until; ) {
       try {
         if (await isReadable(link, link.address, marker, offset)) return
       } catch (error) {

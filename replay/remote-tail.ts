@@ -228,7 +228,7 @@ export class RemoteTail {
     const { environment, source, sourceAddress } = this.#context
     const { topic, queueId } = this.#source
     const log = await logEnd(source, sourceAddress())
-    const { missed, isLost } = missedAgain(this.#missed.get(fold), log, environment.clock.now())
+    const { missed, isLost } = missedAgain(this.#missed.get(fold), log, environment.clock.uptime())
     this.#missed.set(fold, missed)
     if (isLost) return 'source'
     throw new WaitError(

@@ -147,7 +147,7 @@ export class Remote {
   }
 
   #route(topic: string, source: Cluster, sourceBroker: string): Promise<Route> {
-    const now = this.#environment.clock.now()
+    const now = this.#environment.clock.uptime()
     const known = this.#routes.get(topic)
     if (known !== undefined && now - known.at < ROUTE_AGE) return known.route
     const route = this.#askRoute(topic, source, sourceBroker)

@@ -59,8 +59,8 @@ export class Retention {
     if (state === undefined || this.#closed) return
     const isForgetting = state.start > 0 && state.oldestAt > 0
     this.timeLeft = isForgetting ? Math.max(0, gap - state.oldestAt) : Number.POSITIVE_INFINITY
-    if (this.timeLeft >= ALARM || clock.now() - this.#saidAt < SAY_AGAIN) return
-    this.#saidAt = clock.now()
+    if (this.timeLeft >= ALARM || clock.uptime() - this.#saidAt < SAY_AGAIN) return
+    this.#saidAt = clock.uptime()
     log.error(
       { broker, secondsLeft: Math.round(this.timeLeft / 1_000), oldestGap: new Date(gap).toISOString() },
       'the source will soon forget messages that are not replicated and not kept here',

@@ -145,8 +145,9 @@ export class SendLink implements Asked {
     })
   }
 
+  /** For how long a send is out: a wall clock that is set back must not make that longer. */
   #now(): number {
-    return this.#environment.clock.now()
+    return this.#environment.clock.uptime()
   }
 
   #endedError(): LinkError {

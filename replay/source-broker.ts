@@ -297,7 +297,7 @@ export class SourceBroker {
     this.#release.forwarded(send)
     if (this.#timed === undefined) {
       this.#timed = send
-      this.#timedSince = this.#environment.clock.now()
+      this.#timedSince = this.#environment.clock.uptime()
     }
     if (this.#epochs.forwarded(send, connection)) this.#confirmation.confirm(connection)
   }
@@ -405,7 +405,7 @@ export class SourceBroker {
 
   #took(): void {
     this.#timed = undefined
-    const now = this.#environment.clock.now()
+    const now = this.#environment.clock.uptime()
     this.#pace.ackTook(now - this.#timedSince, now)
     this.#turns.limit = this.#pace.questions
   }

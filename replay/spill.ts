@@ -80,7 +80,7 @@ export class Spill {
   #file: OpenFile | undefined
   readonly #waiting: WaitingPages
   readonly #loading = new Map<Page, Promise<'loaded' | 'damaged'>>()
-  /** Since when they could not be read. */
+  /** Uptime since which they could not be read. */
   readonly #unreadable = new Map<Page, number>()
   #running: Promise<void> | undefined
   #syncing: Promise<void> | undefined
@@ -230,7 +230,7 @@ export class Spill {
 
   async #run(): Promise<void> {
     const { clock } = this.#environment
-    while (!this.#closed && clock.now() >= this.#retryAt) {
+    while (!this.#closed && clock.uptime() >= this.#retryAt) {
       if (this.#isPressed) this.#sealOpenPages()
       await this.#compaction.makeRoom(this.#waiting, page => this.#isDue(page))
       const due = this.#due()
@@ -239,7 +239,7 @@ export class Spill {
       if (
         file !== undefined &&
         file.unsynced.length > 0 &&
-        (file.unsyncedBytes > WRITE_BYTES * 8 || clock.now() >= this.#syncDueAt)
+        (file.unsyncedBytes > WRITE_BYTES * 8 || clock.uptime() >= this.#syncDueAt)
       ) {
         const syncing = this.#sync()
         if (file.unsyncedBytes > UNSYNCED_BYTES_MAX) await syncing
@@ -300,7 +300,7 @@ export class Spill {
       const bytes = blocks.length === 1 ? blocks[0]! : Buffer.concat(blocks)
       await this.#watched('write', open.file.append(bytes))
       if (this.#file !== open) throw new Error(`${open.path} was left while a block was written to it`)
-      if (open.unsynced.length === 0) this.#syncDueAt = clock.now() + SYNC_DELAY
+      if (open.unsynced.length === 0) this.#syncDueAt = clock.uptime() + SYNC_DELAY
       open.unsyncedBytes += bytes.length
       for (const { page, backlog, location, withBody } of written) {
         open.era = Math.min(open.era, eraOf(page.epoch))
@@ -419,7 +419,7 @@ export class Spill {
 
   #fail(operation: string, error: Error): void {
     this.errors++
-    this.#retryAt = this.#environment.clock.now() + RETRY_DELAY
+    this.#retryAt = this.#environment.clock.uptime() + RETRY_DELAY
     if (!this.#failed)
       this.#environment.log.error(
         { operation, err: error, folder: this.#folder },
@@ -453,7 +453,7 @@ export class Spill {
 
   /** Milliseconds since it could first not be read. */
   #unreadableFor(page: Page): number {
-    const now = this.#environment.clock.now()
+    const now = this.#environment.clock.uptime()
     const since = this.#unreadable.get(page) ?? now
     this.#unreadable.set(page, since)
     return now - since

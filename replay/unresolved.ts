@@ -65,7 +65,9 @@ export interface UnresolvedContext {
 
 interface Suspect extends Unanswered {
   send: Send
+  /** Uptime and wall clock when it came. */
   since: number
+  at: number
   /** Its connection's epoch was confirmed while that lived. */
   sure: boolean
 }
@@ -114,7 +116,8 @@ export class Unresolved {
     const { bornHost, accept } = from
     const { connection, forwardedIn } = send
     const sure = connection === undefined || (connection.isConfirmed && forwardedIn !== connection.disproved)
-    this.#suspects.add({ send, bornHost, accept, sure, since: this.#context.clock.now() })
+    const { clock } = this.#context
+    this.#suspects.add({ send, bornHost, accept, sure, since: clock.uptime(), at: clock.now() })
     let dropped = 0
     for (const oldest of this.#suspects) {
       if (!this.#memory.isFull) break
@@ -145,7 +148,7 @@ export class Unresolved {
         if (this.#closed) break
         const refused = error instanceof RefusedError
         const { clock, log, broker } = this.#context
-        const old = [...this.#suspects].filter(({ since }) => refused || clock.now() - since >= FIND_MOST)
+        const old = [...this.#suspects].filter(({ since }) => refused || clock.uptime() - since >= FIND_MOST)
         for (const suspect of old) this.#giveUp(suspect)
         if (old.length > 0)
           log.warn(
@@ -164,9 +167,9 @@ export class Unresolved {
     const pause = await executionPause(source, address())
     const [oldest] = this.#suspects
     if (oldest === undefined) return
-    const left = oldest.since + pause - clock.now()
+    const left = oldest.since + pause - clock.uptime()
     if (left > 0) return this.#sleep.for(left)
-    const due = [...this.#suspects].filter(({ since }) => since + pause <= clock.now())
+    const due = [...this.#suspects].filter(({ since }) => since + pause <= clock.uptime())
     const sure = await this.#allReadable(oldest)
     const byTopic = new Map<string, Suspect[]>()
     for (const suspect of due) byTopic.set(suspect.send.topic, [...(byTopic.get(suspect.send.topic) ?? []), suspect])
@@ -192,7 +195,7 @@ export class Unresolved {
     try {
       const { end } = await logEnd(source, address())
       while (!this.#closed && (await logEnd(source, address())).readable < end) {
-        if (clock.now() - since >= FIND_MOST) throw new Error('the source cannot read what it has stored')
+        if (clock.uptime() - since >= FIND_MOST) throw new Error('the source cannot read what it has stored')
         await this.#sleep.for(DISPATCH_POLL)
       }
       return true
@@ -284,7 +287,7 @@ export class Unresolved {
   /** Shows the searches what the queue has from the lowest offset on at which one of them may stand. */
   async #read(topic: string, queueId: number, here: readonly Search[]): Promise<void> {
     const { clock, source, address, turns, sendGiveUpTimeout } = this.#context
-    const times = here.map(({ suspect }) => suspect.since)
+    const times = here.map(({ suspect }) => suspect.at)
     const aMinuteBefore = () =>
       offsetAt(source, address(), topic, queueId, Math.min(...times, clock.now()) - sendGiveUpTimeout - LOOK_BACK)
     const befores = here.map(({ suspect }) => ackedBefore(suspect.send, queueId))

@@ -319,6 +319,23 @@ test('what its queue was not asked for, and whose ack did not say where in the l
   t.deepEqual(scene.bodies(), ['body 320', 'body 360', 'body 400', 'body 440'])
 })
 
+test('a wall clock that is set forward between two looks proves nothing', async t => {
+  const scene = lab(2, 0)
+  const { broker, environment } = scene
+  const { messages } = broker.queue('orders', 0)
+  scene.acked(placeAt(0, { commitLogOffset: -1 }))
+  scene.acked(placeAt(5))
+  messages[0] = { ...messages[0]!, properties: propertiesWith('ANOTHER') }
+  for (let look = 0; look < 4; look++) {
+    await fillFor(500, scene)
+    environment.clock.set(3_600_000)
+  }
+  t.deepEqual(scene.lost, [])
+  environment.clock.set(-4 * 3_600_000)
+  await fillFor(4_000, scene)
+  t.deepEqual(scene.lost.sort(), ['0 source', '5 source'])
+})
+
 test('where the index still names what the log has no more, it is expired', async t => {
   const scene = lab(4)
   scene.broker.loseHead(400)

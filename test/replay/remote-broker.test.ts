@@ -254,6 +254,25 @@ for (const [title, outage, least, most] of [
     t.is(lab.groups.length, 1)
   })
 
+test('a wall clock that is set back does not make that shorter, while the gateway runs or before it starts', async t => {
+  const lab = await Lab.used()
+  await lab.cut(7_000)
+  lab.environment.clock.set(-3_600_000)
+  const refuses = (lab: Lab) => {
+    lab.broker.intercept = request => {
+      if (request.head.code !== RequestCode.GET_PRODUCER_CONNECTION_LIST) return false
+      request.answer({ code: 16, remark: 'no permission' })
+      return true
+    }
+  }
+  refuses(lab)
+  const { ms } = await lab.ready()
+  t.true(ms >= 8_000 && ms <= 12_000, `${ms} ms`)
+  const later = new Lab({ earlier: { groups: ['TEE_gw_1'], lastAnswerAt: lab.environment.clock.now() + 3_600_000 } })
+  refuses(later)
+  t.true((await later.ready()).ms >= 121_000)
+})
+
 test('where it is not known which links there were it is waited 120 s', async t => {
   const lab = new Lab({ earlier: { groups: undefined, lastAnswerAt: undefined } })
   const { ms } = await lab.ready()

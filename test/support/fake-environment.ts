@@ -49,7 +49,7 @@ export class FakeEnvironment implements Environment {
   }
 
   async pass(ms: number): Promise<void> {
-    const end = this.clock.now() + ms
+    const end = Math.floor(this.clock.uptime()) + ms
     await this.settled()
     while (this.clock.fireNext(end)) await this.settled()
     this.clock.moveTo(end)
@@ -67,6 +67,8 @@ export class FakeEnvironment implements Environment {
 
 export class FakeClock implements Clock {
   #now: number
+  /** How far the wall clock was set: back where it is negative. */
+  #set = 0
   #timers: { at: number; call: () => void }[] = []
   #soon: (() => void)[] = []
 
@@ -76,7 +78,12 @@ export class FakeClock implements Clock {
 
   /** Whole milliseconds, as the real one's. */
   now(): number {
-    return Math.floor(this.#now)
+    return Math.floor(this.#now + this.#set)
+  }
+
+  /** Sets the wall clock, as a time server does; nothing that is due comes earlier or later. */
+  set(ms: number): void {
+    this.#set += ms
   }
 
   uptime(): number {
