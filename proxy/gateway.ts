@@ -174,11 +174,11 @@ export class Gateway {
   async #stop(): Promise<void> {
     // What is half open cannot be closed; a start takes seconds at most, or fails.
     await this.#starting?.catch(() => {})
-    const deadline = Date.now() + this.#config.drainTimeout
+    const deadline = performance.now() + this.#config.drainTimeout
     for (const timer of this.#timers) clearTimeout(timer)
     this.#nameServer.closeAccepting()
     this.#brokers.drain()
-    while (this.#brokers.sessions.size > 0 && Date.now() < deadline)
+    while (this.#brokers.sessions.size > 0 && performance.now() < deadline)
       await new Promise(resolve => setTimeout(resolve, 20))
     for (const session of this.#brokers.sessions) session.close('drain-timeout')
     for (const session of this.#nameServerSessions) session.close()

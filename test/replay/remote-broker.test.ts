@@ -73,7 +73,9 @@ class Lab {
   }
 
   /** Sends a message; the answer's code, or what became of it. */
+  /** As a lane does: when there is room. */
   async send(settled: Settled, bytes = 10): Promise<string> {
+    while (!this.remote.hasRoom(settled)) await this.remote.roomChange()
     const body = Buffer.alloc(bytes)
     const message = { topic: 'orders', queueId: 0, sysFlag: 0, bornTimestamp: 1, flag: 0, batch: false }
     try {
