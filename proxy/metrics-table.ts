@@ -68,7 +68,11 @@ export const METRICS: readonly MetricEntry[] = [
   gauge('connections', 'Client connections that are open.'),
   counter('connections_total', 'Client connections accepted, by listener.', 'listener'),
   counter('disconnects_total', 'Client connections that ended, by cause.', 'cause'),
-  counter('refused_requests_total', 'Requests that were answered here, by code.', 'code'),
+  counter(
+    'refused_requests_total',
+    'Requests that were refused here, by the code of the answer; oneway ones have none.',
+    'code',
+  ),
   counter('malformed_frames_total', 'Frames that could not be read, by reason.', 'reason'),
 
   bareGauge('process_resident_memory_bytes', 'Resident memory size in bytes.'),

@@ -61,7 +61,7 @@ export interface SessionContext extends AcceptanceContext {
   connection: SourceConnection
   frameBytesMax: number
   pendingBytesMax: number
-  /** A request was answered here. */
+  /** A request was refused here: answered with this code, unless it is oneway. */
   refused(code: number): void
   /** Seconds that answers were held here until the places of the acks among them were written. */
   ackHeld(seconds: number): void
@@ -98,6 +98,8 @@ export class Session {
    */
   readonly #held: { since: number; bytes: Buffer[] }[] = []
   #hasAcks = false
+  /** Answers of our own that wait for the next boundary between frames of the source. */
+  #own: Buffer[] = []
   /** What is done when they have been passed on. */
   #after: (() => void)[] = []
   readonly #passHeld = () => this.#pass()
@@ -118,7 +120,7 @@ export class Session {
       head: head => this.#requestHead(head),
       body: (chunk, start, end, last) => this.#requestBody(chunk, start, end, last),
     }
-    const answerSink: FrameSink = { head: head => this.#answerHead(head), body: () => {} }
+    const answerSink: FrameSink = { head: head => this.#behindOwn(head, this.#answerHead(head)), body: () => {} }
     this.#requests = new FrameScanner(requestSink, context.frameBytesMax)
     this.#answers = new FrameScanner(answerSink, context.frameBytesMax, ANSWER_HEADER_BYTES_MAX)
     this.#acceptance = new Acceptance(context)
@@ -209,12 +211,22 @@ export class Session {
 
   /** Answered here: what it brings could not be kept. Clients before 5.3.0 do not retry on 2. */
   #refuse({ opaque, version, isOneway }: FrameHead): null {
-    if (isOneway) return null
     const code = version >= V5_3_0 ? ResponseCode.SYSTEM_BUSY : ResponseCode.SERVICE_NOT_AVAILABLE
-    const remark = 'rocketmq-tee: the replay queue is full (journalMaxBytes), and onJournalFull=reject'
-    this.#toClient([encodeFrame({ code, opaque, flag: FLAG_RESPONSE, remark })])
     this.#context.refused(code)
+    if (isOneway) return null
+    const remark = 'rocketmq-tee: the replay queue is full (journalMaxBytes), and onJournalFull=reject'
+    this.#own.push(encodeFrame({ code, opaque, flag: FLAG_RESPONSE, remark }))
+    if (this.#answers.atBoundary) this.#passOwn()
     return null
+  }
+
+  /** Behind all that came from the source, of which a part may be held. */
+  #passOwn(): void {
+    const own = this.#own
+    this.#own = []
+    if (this.#held.length > 0) this.#held.at(-1)!.bytes.push(...own)
+    else this.#toClient(own)
+    this.#flowToClient()
   }
 
   #requestBody(chunk: Buffer, start: number, end: number, last: boolean): void {
@@ -246,6 +258,7 @@ export class Session {
     } catch (error) {
       return this.#malformed('source', error as Error)
     }
+    if (this.#answers.atBoundary) out.push(...this.#own.splice(0))
     // Acks in this chunk wait for the journal, and what comes behind them waits with them: bytes keep their order.
     if (this.#hasAcks) {
       this.#held.push({ since: this.#context.clock.uptime(), bytes: out })
@@ -286,6 +299,12 @@ export class Session {
     if (wasGivenUp) this.#givenUpBytes -= send.frameBytes
     else this.#pendingBytes -= send.frameBytes
     return send.oneway ? null : undefined
+  }
+
+  /** What is answered here goes before a frame of the source that goes on: within one it would be taken for a part of it. */
+  #behindOwn({ bytes, start, end }: FrameHead, verdict: Verdict): Verdict {
+    if (this.#own.length === 0 || verdict === null) return verdict
+    return Buffer.concat([...this.#own.splice(0), verdict ?? bytes.subarray(start, end)])
   }
 
   #accept(send: Send): void {
