@@ -157,9 +157,10 @@ export class Remote {
   }
 
   async #askRoute(topic: string, source: Cluster, sourceBroker: string): Promise<Route> {
-    const route = await this.cluster.route(topic)
+    // In this order: a broker that registers between the two answers is no broker without the topic.
     const all = await this.cluster.brokers()
     this.#learn(all)
+    const route = await this.cluster.route(topic)
     const complete =
       route !== undefined &&
       all.addresses.every(a => a.brokerId !== 0 || route.queues.some(queue => queue.broker === a.broker))
@@ -204,7 +205,7 @@ export class Remote {
       )
     const after = await this.cluster.route(topic)
     // A broker tells its name servers of a new topic by itself, soon but not at once.
-    if (after === undefined) throw new WaitError(`topic ${topic} was made at the remote and is not in its routes yet`)
+    if (after === undefined) throw new WaitError(`topic ${topic} is not in the routes of the remote yet`)
     return after
   }
 }

@@ -196,6 +196,8 @@ export class FakeBroker {
         return request.answer({ body: Buffer.from(this.settings) })
       case RequestCode.GET_TOPIC_CONFIG:
         return request.answer({ body: Buffer.from(JSON.stringify({ attributes: this.cluster.attributes })) })
+      case RequestCode.GET_TOPIC_STATS_INFO:
+        return request.answer({ code: this.topics.has(topic) ? ResponseCode.SUCCESS : ResponseCode.TOPIC_NOT_EXIST })
       case RequestCode.UPDATE_AND_CREATE_TOPIC:
         if (topic !== MARKER_TOPIC) this.cluster.made.push({ broker: this.name, ext: Object.fromEntries(ext) })
         this.makeTopic(topic, Number(ext.get('writeQueueNums')))

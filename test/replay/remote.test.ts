@@ -1,7 +1,8 @@
 // The remote cluster: where a source queue leads, and topics that are made where they are missing.
 
 import test from 'ava'
-import { Cluster } from '../../replay/cluster.ts'
+import { decodeHeader, RequestCode, ResponseCode } from '../../codec/index.ts'
+import { Cluster, RefusedError } from '../../replay/cluster.ts'
 import { OtherClusterError, Remote, type RemoteOptions } from '../../replay/remote.ts'
 import { WaitError } from '../../replay/wait-error.ts'
 import { FakeEnvironment } from '../support/fake-environment.ts'
@@ -83,6 +84,55 @@ test('a broker that has the topic is left as it is, one that lacks it gets it', 
     ['rome-b'],
   )
   t.is(rome.broker.topics.get('orders')!.length, 2)
+})
+
+test('a broker that registers between the answers on routes and brokers keeps the topic as it is', async t => {
+  const { environment, paris, rome, choose } = lab()
+  const { network } = environment
+  paris.makeTopic('orders', 4)
+  rome.makeTopic('orders', 16)
+  rome.away.add(rome.broker)
+  const serve = network.serve.bind(network)
+  network.serve = (address, handler) =>
+    serve(address, request => {
+      handler(request)
+      if (address === 'rome:9876') rome.away.clear()
+    })
+  rome.connect(network)
+  t.is(await choose(5), 'rome-a 5')
+  t.deepEqual(rome.made, [])
+})
+
+test('a topic that its broker has, and no route names yet, is left as it is', async t => {
+  const { environment, paris, rome, choose } = lab()
+  paris.makeTopic('orders', 4)
+  rome.makeTopic('orders', 16)
+  let isNamed = false
+  const { network } = environment
+  const serve = network.serve.bind(network)
+  network.serve = (address, handler) =>
+    serve(address, request => {
+      const isRoute = address === 'rome:9876' && decodeHeader(request.head).code === RequestCode.GET_ROUTEINFO_BY_TOPIC
+      if (isRoute && !isNamed) request.answer({ code: ResponseCode.TOPIC_NOT_EXIST })
+      else handler(request)
+    })
+  rome.connect(network)
+  await t.throwsAsync(choose(5), { instanceOf: WaitError, message: /not in the routes of the remote yet/ })
+  isNamed = true
+  t.is(await choose(5), 'rome-a 5')
+  t.deepEqual(rome.made, [])
+})
+
+test('where a broker does not say whether it has the topic nothing is made', async t => {
+  const { paris, rome, choose } = lab()
+  paris.makeTopic('orders', 4)
+  rome.broker.intercept = request => {
+    if (decodeHeader(request.head).code !== RequestCode.GET_TOPIC_STATS_INFO) return false
+    request.answer({ code: ResponseCode.SYSTEM_BUSY, remark: 'too busy' })
+    return true
+  }
+  await t.throwsAsync(choose(0), { instanceOf: RefusedError, message: /asking rome-a for topic orders .* too busy/ })
+  t.deepEqual(rome.made, [])
 })
 
 test('a topic of which nothing is missing is not asked for at the source', async t => {

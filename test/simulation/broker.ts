@@ -419,6 +419,8 @@ export class ModelBroker implements Host {
         return this.producers.list(ext.get('producerGroup') ?? '')
       case RequestCode.GET_TOPIC_CONFIG:
         return { body: Buffer.from('{"attributes":{}}') }
+      case RequestCode.GET_TOPIC_STATS_INFO:
+        return { code: this.log.topics.has(topic) ? ResponseCode.SUCCESS : ResponseCode.TOPIC_NOT_EXIST }
       case RequestCode.UPDATE_AND_CREATE_TOPIC:
         this.options.say(this.name, `makes topic ${topic} with ${ext.get('writeQueueNums')} queues`)
         if (!this.log.topics.has(topic)) this.log.makeTopic(topic, Number(ext.get('writeQueueNums')))
