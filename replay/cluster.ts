@@ -45,11 +45,14 @@ export class Cluster implements Asked {
   readonly #environment: Environment
   readonly #nameServers: Address[]
   readonly #links = new Map<string, Link>()
+  readonly #askMost: number
   #nameServer = 0
 
-  constructor(environment: Environment, nameServers: readonly Address[]) {
+  /** `askMost`: milliseconds that a question may take while the link brings other answers. */
+  constructor(environment: Environment, nameServers: readonly Address[], askMost = ASK_TIMEOUT) {
     this.#environment = environment
     this.#nameServers = [...nameServers]
+    this.#askMost = askMost
   }
 
   link(address: string): Link {
@@ -73,8 +76,8 @@ export class Cluster implements Asked {
     ext: Iterable<readonly [string, ExtValue]> = [],
     body?: Buffer,
   ): Promise<Answer> {
-    const frame = await this.link(address).request(opaque => encodeFrame({ code, opaque, ext }, body), ASK_TIMEOUT)
-    return answerOf(frame)
+    const encode = (opaque: number) => encodeFrame({ code, opaque, ext }, body)
+    return answerOf(await this.link(address).request(encode, ASK_TIMEOUT, this.#askMost))
   }
 
   /** A topic's queues and brokers; undefined where the cluster does not have it. Throws LinkError, RefusedError. */

@@ -1,8 +1,8 @@
 // A link: one connection to one broker or name server, with requests of our own and their answers.
 //
 // Dialled when it is needed. An answer is matched by its opaque, and may come late: it is waited for until its deadline,
-// after which the link is ended, for nothing is known of what the other side still holds; without one until the link
-// ends. Whoever waits learns whether the request may have arrived (`unclear`) or cannot have (`unsent`). Requests of the
+// which may be put off while anything arrives, after which the link is ended, for nothing is known of what the other side
+// still holds; without one until the link ends. Whoever waits learns whether the request may have arrived (`unclear`) or cannot have (`unsent`). Requests of the
 // other side are not answered.
 
 import { ANSWER_HEADER_BYTES_MAX, type Frame, Framer } from '../codec/index.ts'
@@ -34,6 +34,7 @@ export class Link {
   readonly #environment: Environment
   #connection: Connection | undefined
   #connected = false
+  #arrivedAt = 0
   #opaque = 0
   readonly #waiting = new Map<number, Waiter>()
   /** Frames that wait for the connection to come up. */
@@ -51,20 +52,31 @@ export class Link {
     return this.#connected
   }
 
-  /** Sends what `encode` makes for an opaque; resolves with the answer, whatever its code. Rejects with LinkError. */
-  request(encode: (opaque: number) => Buffer, timeoutMs?: number): Promise<Frame> {
+  /**
+   * Sends what `encode` makes for an opaque; resolves with the answer, whatever its code. Rejects with LinkError. The timeout
+   * counts from what arrived last, whosever it is, as long as no more than `mostMs` have passed.
+   */
+  request(encode: (opaque: number) => Buffer, timeoutMs?: number, mostMs = timeoutMs): Promise<Frame> {
+    const { clock } = this.#environment
+    const asked = clock.now()
     return new Promise((resolve, reject) => {
       const opaque = this.#opaque
       const bytes = encode(opaque)
       this.#opaque = (opaque + 1) & OPAQUE_MAX
+      const waiter: Waiter = { resolve, reject, cancelDeadline: () => {} }
+      this.#waiting.set(opaque, waiter)
+      const waitUntil = (deadline: number) => {
+        waiter.cancelDeadline = clock.after(deadline - clock.now(), late)
+      }
       const late = () => {
+        const deadline = Math.min(this.#arrivedAt + timeoutMs!, asked + mostMs!)
+        if (deadline > clock.now()) return waitUntil(deadline)
         this.#waiting.delete(opaque)
         const unclear = this.#connected
-        reject(new LinkError(`no answer from ${this.#name} within ${timeoutMs} ms`, unclear))
+        reject(new LinkError(`no answer from ${this.#name} within ${clock.now() - asked} ms`, unclear))
         this.end('a request was not answered in time')
       }
-      const cancelDeadline = timeoutMs === undefined ? () => {} : this.#environment.clock.after(timeoutMs, late)
-      this.#waiting.set(opaque, { resolve, reject, cancelDeadline })
+      if (timeoutMs !== undefined) waitUntil(asked + timeoutMs)
       if (this.#connected) this.#connection!.write(bytes)
       else {
         this.#unwritten.push(bytes)
@@ -96,6 +108,7 @@ export class Link {
       },
       data: chunk => {
         if (this.#connection !== connection) return
+        this.#arrivedAt = this.#environment.clock.now()
         try {
           for (const frame of framer.push(chunk)) this.#answered(frame)
         } catch (error) {

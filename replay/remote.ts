@@ -3,10 +3,11 @@
 // Routes are asked for when a lane needs one and again after something failed. It does not send messages: lanes do.
 
 import { PERM_WRITE, type Route } from '../codec/index.ts'
-import { Cluster, masterOf } from './cluster.ts'
+import { type Cluster, masterOf } from './cluster.ts'
 import type { RemoteQueue } from './cursor.ts'
 import type { Address } from './dial.ts'
 import type { Environment } from './environment.ts'
+import { FarCluster } from './far-cluster.ts'
 import { makeMissing, shapeAt } from './topic-sync.ts'
 import { WaitError } from './wait-error.ts'
 
@@ -61,7 +62,7 @@ export class Remote {
     this.#options = options
     this.label = options.label
     this.bit = options.bit
-    this.cluster = new Cluster(environment, options.nameServers)
+    this.cluster = new FarCluster(environment, options.nameServers)
   }
 
   get options(): Readonly<RemoteOptions> {

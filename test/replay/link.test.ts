@@ -69,6 +69,35 @@ test('a request that is not answered in time ends the connection: nothing is kno
   t.is(environment.clock.timers, 0)
 })
 
+test('a deadline that may be put off counts from what arrived last, up to a limit', async t => {
+  const requests: FakeRequest[] = []
+  const { environment, link } = linked(request => requests.push(request))
+  const request = (code: number) =>
+    link
+      .request(opaque => encodeFrame({ code, opaque }), 1_000, 3_000)
+      .then(
+        () => 'answered',
+        () => 'given up',
+      )
+  const outcomes: Promise<string>[] = []
+  for (let code = 1; code <= 5; code++) outcomes.push(request(code))
+  await environment.pass(900)
+  requests[0]!.answer({ code: 0 })
+  await environment.pass(900)
+  requests[1]!.answer({ code: 0 })
+  await environment.pass(900)
+  requests[2]!.answer({ code: 0 })
+  await environment.pass(299)
+  t.true(link.isUp)
+  await environment.pass(1)
+  t.false(link.isUp)
+  t.deepEqual(await Promise.all(outcomes), ['answered', 'answered', 'answered', 'given up', 'given up'])
+  const silent = request(6)
+  await environment.pass(1_000)
+  t.is(await silent, 'given up')
+  t.is(environment.clock.timers, 0)
+})
+
 test("what still comes from a connection that was ended is nobody's", async t => {
   const { environment, link, ask } = linked(() => {})
   const dialled: ConnectionEvents[] = []
