@@ -222,8 +222,12 @@ export class SourceBroker {
       if (slot !== undefined) slots.push(slot)
     }
     for (const feed of this.feeds) for (const { topic, queueId } of feed.knownQueues) this.#backlog(topic, queueId)
-    const newest = slots.sort((a, b) => b.sequence - a.sequence)[0]
-    const known = { topics: new Map(newest?.topics), epochIds: new Map(newest?.epochIds) }
+    // Of all, the newest last: what one that was left out knows to be at its remote may be named by its cursor alone.
+    slots.sort((a, b) => a.sequence - b.sequence)
+    const known = {
+      topics: new Map(slots.flatMap(({ topics }) => topics)),
+      epochIds: new Map(slots.flatMap(({ epochIds }) => epochIds)),
+    }
     const recovery = new Recovery(this.#environment, files, folder, this.feeds, known, (topic, queueId) =>
       this.#backlog(topic, queueId),
     )
