@@ -56,6 +56,8 @@ export interface Slot {
   generation: number
   /** Places from here on are not covered. */
   sequence: number
+  /** Places before this one were acked before the remote was known. */
+  from?: number
   nextSegmentId: number
   nextEpoch: number
   remoteCluster: string

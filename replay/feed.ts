@@ -54,6 +54,8 @@ export class Feed {
   #slot: Slot | undefined
   /** Whether it was never seen before: what is in the journal was before this remote. */
   isNew = false
+  /** Places with a lower sequence are from before it was known. */
+  #from = 0
   /** Whether it was not configured at a start before this one, and its cursor has not been written since. */
   #wasLeftOut = false
   /** There was a cursor, and nothing of it can be read, or is there. */
@@ -104,6 +106,7 @@ export class Feed {
     if (typeof slot === 'string') return undefined
     if (slot.remoteCluster !== '' && this.remote.isOtherThan(slot.remoteCluster)) this.#beginAnewAt(slot)
     this.#slot = slot
+    this.#from = slot.from ?? 0
     this.#unknownLinksUntil = slot.unknownLinksUntil
     this.account.totals = slot.totals
     for (const link of slot.links) this.#links.set(link.broker, link)
@@ -146,8 +149,13 @@ export class Feed {
 
   /** Whether a place that the journal has is done, as far as the cursor knows, or was never to be done here. */
   isDone(topic: string, queueId: number, place: Place): boolean {
-    if (this.isNew || this.isSkipped(place)) return true
+    if (this.isFromBefore(place.sequence) || this.isSkipped(place)) return true
     return this.#marks?.isDone(topic, queueId, place) ?? false
+  }
+
+  /** Whether a place was acked before this remote was known: it is never to be done here. */
+  isFromBefore(sequence: number): boolean {
+    return this.isNew || sequence < this.#from
   }
 
   isSkipped({ skipMask }: Place): boolean {
@@ -185,16 +193,17 @@ export class Feed {
   }
 
   /**
-   * The journal is read, its oldest place was acked then (undefined: it has none). Without a cursor it is not known what of
-   * it was sent, to which queues, over which links: it is looked for where it may be.
+   * The journal is read: its next place has this sequence, its oldest one was acked then (undefined: it has none). Without a
+   * cursor it is not known what of it was sent, to which queues, over which links: it is looked for where it may be.
    */
-  recovered(oldestAckedAt: number | undefined): void {
-    if (this.#lostCursor === undefined) return
+  recovered(sequence: number, oldestAckedAt: number | undefined): void {
     // A first start that came to no slot leaves the same.
     if (this.#lostCursor === 'gone' && oldestAckedAt === undefined) {
       this.isNew = true
-      return
+      this.#lostCursor = undefined
     }
+    if (this.isNew) this.#from = sequence
+    if (this.#lostCursor === undefined) return
     const { clock, log } = this.#environment
     log.error(
       { folder: this.#folder },
@@ -326,6 +335,7 @@ export class Feed {
     })
     const slot = {
       ...common,
+      from: this.#from,
       remoteCluster: this.remote.name ?? '',
       waiting: this.account.queued + this.account.inGap,
       queues,

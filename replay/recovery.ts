@@ -443,7 +443,7 @@ function wholePage(feed: Feed, header: ScannedBlock['header']): 'all' | 'none' |
   if (skips) return 'some'
   if (feed.isBehindSlot(minSequence)) return 'all'
   const mark = feed.mark(topic, queueId, epoch)
-  if (feed.isNew) return 'none'
+  if (feed.isFromBefore(maxSequence)) return 'none'
   if (mark === undefined) return 'all'
   if (mark.done.length > 0 || mark.late.length > 0) return 'some'
   if (minOffset >= mark.mark) return 'all'

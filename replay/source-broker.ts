@@ -234,7 +234,7 @@ export class SourceBroker {
     const recovered = await recovery.run()
     const acked = Math.max(0, ...this.feeds.map(({ account }) => account.acked))
     for (const feed of this.feeds) {
-      feed.recovered(recovered.oldestAckedAt)
+      feed.recovered(recovered.sequence, recovered.oldestAckedAt)
       feed.countBefore(acked)
     }
     this.#keptNeed.recovered(recovered.mayNeedKept)

@@ -235,6 +235,7 @@ const FIELDS: { [Kind in keyof Encoded]: Record<keyof Encoded[Kind], true> } = {
   slot: {
     generation: true,
     sequence: true,
+    from: true,
     nextSegmentId: true,
     nextEpoch: true,
     remoteCluster: true,

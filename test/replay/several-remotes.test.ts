@@ -163,33 +163,6 @@ test('one that is configured again goes on with what is still there, and what wa
   }
 })
 
-test('one that loses its tail while it is left out gets that once more, and no more, however much was acked meanwhile', async t => {
-  const scene = await Scene.open({ remotes: LABELS, maxBytes: 200_000 })
-  for (const text of texts(0, 10)) {
-    scene.send([text])
-    await scene.allDone()
-  }
-  await scene.close()
-  scene.labels = ['rome']
-  await scene.crash()
-  const [ofOslo] = scene.broker.journal.epochIds.keys()
-  // Files of places are filled, and the known ends of rome are of the newer epoch only: no file names the older one any more.
-  for (let round = 0; round < 60; round++) {
-    scene.send(texts(10 + round * 20, 30 + round * 20))
-    await scene.allDone()
-    await scene.environment.pass(20_000)
-  }
-  t.false(scene.broker.journal.epochIds.has(ofOslo!))
-  await scene.close()
-  scene.remoteOf('oslo').broker.loseTailOf(TOPIC, 0, 2)
-  scene.labels = LABELS
-  await scene.crash()
-  await scene.until('all is there again', () => arrivedAt(scene, 'oslo').includes('m9'))
-  await scene.allDone()
-  t.deepEqual(arrivedAt(scene, 'oslo').slice(0, 10), texts(0, 10))
-  t.is(new Set(arrivedAt(scene, 'oslo')).size, arrivedAt(scene, 'oslo').length)
-})
-
 test('a message that is skipped for one goes to the other, and both sums hold, over a crash at any time', async t => {
   for (const when of ['at once', 'after the cursor', 'after it went to disk', 'on disk, before the cursor']) {
     const scene = await Scene.open({ remotes: LABELS })

@@ -14,7 +14,7 @@ const NO_ROOM = propertiesWith('L', [['long', 'x'.repeat(32_700)]])
 const BUSY = { code: ResponseCode.SYSTEM_BUSY }
 
 /** By name; each ends with what waits, and remotes that take nothing. */
-export const recordings: Record<string, (random: Random) => Promise<Scene>> = { waiting, left }
+export const recordings: Record<string, (random: Random) => Promise<Scene>> = { waiting, left, joined }
 
 type Skip = Parameters<ReturnType<Scene['forward']>['ack']>[0]
 
@@ -186,5 +186,26 @@ async function left(random: Random): Promise<Scene> {
   await scene.environment.pass(2_000)
   ack(0, ['in the journal 0'])
   ack(1, ['behind the cursor 1'], {}, { reason: 'loop', labels: ['rome'] })
+  return scene
+}
+
+/** A remote is new: of what was before it one queue is done by the other, and one waits on disk. */
+async function joined(random: Random): Promise<Scene> {
+  const scene = await Scene.open({ random, remotes: ['rome'] })
+  const ack = acking(scene)
+  ack(0, ['done 0', 'done 1', 'done 2'])
+  await scene.allDone()
+  refuse(scene, ['rome'])
+  ack(1, ['before 0', 'before 1'])
+  await scene.spillAll()
+  ack(1, ['before 2'])
+  await scene.environment.settled()
+  scene.labels = ['rome', 'oslo']
+  await scene.restart()
+  ack(0, ['for both 0'])
+  await scene.until('oslo has it', () => scene.feedOf('oslo').account.totals.replicated === 1)
+  refuse(scene, ['oslo'])
+  ack(1, ['for both 1'])
+  await scene.environment.pass(2_000)
   return scene
 }
