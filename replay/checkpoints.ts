@@ -120,7 +120,8 @@ export class Checkpoints {
     if (needless.length > 0) await room.look()
     keptNeed.lookAgain()
     await kept.forget(Math.min(...feeds.map(feed => feed.answeredUntil)))
-    const oldestNamed = Math.min(oldestEra, ...feeds.map(feed => feed.oldestKnownEra))
+    // What was acked meanwhile may be of an older one.
+    const oldestNamed = Math.min(oldestEra, this.#oldestEra(), ...feeds.map(feed => feed.oldestKnownEra))
     for (const epoch of journal.epochIds.keys()) if (eraOf(epoch) < oldestNamed) journal.epochIds.delete(epoch)
   }
 

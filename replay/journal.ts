@@ -166,9 +166,9 @@ export class Journal {
     return [...this.#topicNames]
   }
 
-  /** Lowest era of which there is a place on disk; undefined where there is none. */
+  /** Lowest era of which there is a place on disk, or on its way there; undefined where there is none. */
   get oldestEra(): number | undefined {
-    let oldest: number | undefined
+    let oldest = this.#gathered > 0 ? this.#gatheredEra : undefined
     for (const { era, lastSequence } of this.#segments)
       if (lastSequence >= 0 && (oldest === undefined || era < oldest)) oldest = era
     return oldest

@@ -341,7 +341,7 @@ export class SourceBroker {
     const { topic } = send
     const isSkipped = message.skipMask === ALL_REMOTES
     // The offsets of one that is delayed, or half of a transaction, are those of a system topic.
-    message.epoch = isSkipped ? this.epoch : this.#epochs.acked(send, queueId, message).ordinal
+    message.epoch = isSkipped ? this.epoch : this.#epochOf(send, queueId, message)
     message.backlog = this.#backlog(topic, queueId)
     message.journaled = !isSkipped && this.#mustJournal(topic, queueId, message)
     if (message.journaled && !this.#hasRoomFor(topic, message)) this.#keepsNoBody(topic, queueId, message)
@@ -353,6 +353,13 @@ export class SourceBroker {
     if (this.#memory.used > this.#memory.limit / 2) this.spill.pressed()
     this.#batches.open.messages.push(message)
     this.#batches.open.sends.push(send)
+  }
+
+  #epochOf(send: Send, queueId: number, message: AckedMessage): number {
+    const epoch = this.#epochs.acked(send, queueId, message)
+    // Its connection was quiet until nothing of it was on disk, and no checkpoint had to name it any more.
+    if (!this.journal.epochIds.has(epoch.ordinal)) this.journal.beginEpoch(epoch)
+    return epoch.ordinal
   }
 
   /** Whether sends are to be refused: what they bring could not be kept. */
