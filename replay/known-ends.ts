@@ -146,7 +146,7 @@ export class KnownEnds {
     return this.#againOf(place)?.fold
   }
 
-  /** A place that was unclear again is lost, or a dead letter. */
+  /** A place that was unclear again is lost, a dead letter, or a loop. */
   gaveUp(place: Foldable): void {
     this.#isDoneAgain(place)
   }

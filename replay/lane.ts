@@ -326,7 +326,10 @@ export class Lane {
       this.queue.outEnd = this.queue.headIndex + index + 1
     }
     // From the last on: what is done at the head moves the indexes.
-    for (const index of loops.reverse()) account.skippedLate('loop', this.queue.done(index))
+    for (const index of loops.reverse()) {
+      this.#isOver(this.queue.place(index))
+      account.skippedLate('loop', this.queue.done(index))
+    }
     return messages
   }
 
@@ -465,7 +468,7 @@ export class Lane {
       { ...this.#named, queueOffset: place.queueOffset, reason },
       'the remote will never take this message: it is a dead letter',
     )
-    if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) this.tail.ends.gaveUp(place)
+    this.#isOver(place)
     account.deadLettered(this.queue.done(0))
     this.#fewerInParts(1)
   }
@@ -482,6 +485,11 @@ export class Lane {
       : 'they are not here any more, and may not be had from the source'
     this.#losses.add(this.#named, place.queueOffset, cause, reason)
     this.#context.account.lost(cause, hadBody)
+    this.#isOver(place)
+  }
+
+  /** It will not be sent: where it was unclear again it is so no more. */
+  #isOver(place: Foldable): void {
     if ((place.placeFlags & PlaceFlag.AGAIN) !== 0) this.tail.ends.gaveUp(place)
   }
 

@@ -4,6 +4,7 @@ import test from 'ava'
 import { OtherClusterError } from '../../replay/remote.ts'
 import { RemoteChangeError } from '../../replay/replay.ts'
 import { FakeCluster } from './fake-cluster.ts'
+import { propertiesWith } from './sample.ts'
 import { Scene, slotFolder, TOPIC, texts } from './scene.ts'
 
 /** From the next start on its address leads to another cluster. */
@@ -91,6 +92,35 @@ test('with --new-remote what the old cluster had lost goes to the new one, too',
   await scene.allDone()
   t.deepEqual(other.broker.texts(TOPIC, 0), texts(2, 5))
   t.deepEqual(scene.account.totals.lost, {})
+})
+
+test('with --new-remote what the old cluster had lost and came from the new one is a loop, and counts once over restarts', async t => {
+  const scene = await Scene.open()
+  scene.send(['m0'], 0, { properties: propertiesWith('m0', [['REPLICATOR-BORN-SOURCE', 'bern']]) })
+  scene.send(['m1'])
+  await scene.allDone()
+  const { broker } = scene.remote
+  scene.remote.disconnect(scene.environment.network)
+  await scene.environment.settled()
+  broker.loseTailOf(TOPIC, 0, 2)
+  broker.onSend = send => send.request.answer({ code: 2 })
+  scene.remote.connect(scene.environment.network)
+  await scene.until('they wait again', () => scene.account.queued + scene.account.inGap === 2)
+  await scene.environment.pass(1_500)
+  await scene.close()
+  const other = replaceRemote(scene)
+  scene.options.newRemotes = ['default']
+  for (const start of ['first', 'second', 'third']) {
+    await scene.crash()
+    await scene.allDone()
+    await scene.environment.pass(1_500)
+    t.deepEqual(other.broker.texts(TOPIC, 0), ['m1'])
+    t.is(scene.account.acked, 2, start)
+    t.deepEqual(scene.account.totals.skipped, { loop: 1 }, start)
+    t.false(scene.feed.needsKept, start)
+    await scene.close()
+    scene.options.newRemotes = []
+  }
 })
 
 test('with --new-remote it has to be up: nothing is changed before its name is known', async t => {
