@@ -101,14 +101,24 @@ export class GapFiller {
   fill(): Promise<void> | undefined {
     if (this.#round !== undefined) return this.#round
     const starts = this.#starts()
-    if (starts.length === 0) return undefined
+    if (starts.length === 0) {
+      // While memory is full only the head was looked at.
+      this.needsKept &&= !this.#gaps(WINDOW).next().done
+      return undefined
+    }
     const round = this.#fill(starts).finally(() => {
       this.#round = undefined
+      if (this.#queue.count === 0) this.nothingWaits()
     })
     // Who sends meanwhile does not wait for it; who finds its head missing does, and gets the error.
     round.catch(() => {})
     this.#round = round
     return round
+  }
+
+  /** What was missing was found, or is lost: no round comes to say so. */
+  nothingWaits(): void {
+    this.needsKept = false
   }
 
   /** Resolves when the round that is under way has ended, however. */

@@ -11,14 +11,19 @@ interface Needing {
   readonly needsKept: boolean
 }
 
+/** A page from before this start, and how many remotes have not passed it. */
+interface Restored {
+  readonly readers: number
+}
+
 export class KeptNeed {
   readonly #clock: Clock
   readonly #feeds: () => readonly Needing[]
   readonly #sequence: () => number
   #isNeeded = false
   #asOf = Number.NEGATIVE_INFINITY
-  /** As the start found it, until no gap waits. */
-  #mayBe = false
+  /** Pages that wait, and may have bodies nowhere else, as the start found them: until all are passed, or no gap waits. */
+  #restored: readonly Restored[] = []
   /** Nothing that was acked from this sequence on was done when it began. */
   #from = 0
 
@@ -29,9 +34,9 @@ export class KeptNeed {
     this.#sequence = sequence
   }
 
-  /** `mayBe`: gaps wait whose bodies may be among those that are kept. */
-  recovered(mayBe: boolean): void {
-    this.#mayBe = mayBe
+  /** Pages with gaps whose bodies may be among those that are kept. */
+  recovered(pages: readonly Restored[]): void {
+    this.#restored = pages
   }
 
   get isThere(): boolean {
@@ -39,8 +44,9 @@ export class KeptNeed {
     if (now - this.#asOf >= AGAIN_AFTER) {
       this.#asOf = now
       const feeds = this.#feeds()
-      this.#mayBe &&= feeds.some(({ account }) => account.inGap > 0)
-      const isNeeded = this.#mayBe || feeds.some(({ needsKept }) => needsKept)
+      const isGap = feeds.some(({ account }) => account.inGap > 0)
+      this.#restored = isGap ? this.#restored.filter(({ readers }) => readers > 0) : []
+      const isNeeded = this.#restored.length > 0 || feeds.some(({ needsKept }) => needsKept)
       if (isNeeded && !this.#isNeeded) this.#from = this.#sequence()
       this.#isNeeded = isNeeded
     }

@@ -184,6 +184,7 @@ export class Lane {
 
   async #run(): Promise<void> {
     while (!this.#stopped) {
+      if (this.queue.count === 0) this.#gaps.nothingWaits()
       if (this.queue.count === 0 && !this.tail.mustLook && !this.tail.hasToProve) {
         await new Promise<void>(resolve => {
           this.#wake = resolve

@@ -33,8 +33,8 @@ export interface Recovered {
   segments: RecoveredSegment[]
   files: BlockFile[]
   bodiesHere: ReadonlySet<number>
-  /** Whether anything waits in a block that may have its body in a file in which nothing is left to do. */
-  mayNeedKept: boolean
+  /** Pages in which something waits that may have its body in a file in which nothing is left to do. */
+  mayNeedKept: readonly Page[]
   /** Messages that wait, for any remote. */
   waiting: number
   /** When the oldest of them was acked; undefined where there are none. */
@@ -72,7 +72,7 @@ export class Recovery {
   readonly #bodiless = new Set<number>()
   /** Of these: whose bodies segments have. */
   readonly #bodiesHere = new Set<number>()
-  #mayNeedKept = false
+  readonly #mayNeedKept: Page[] = []
   #low = Number.POSITIVE_INFINITY
   #high = -1
   /** Places whose topic or epoch nobody can tell: what named it is damaged. */
@@ -332,7 +332,7 @@ export class Recovery {
     if (done.every((list, index) => list?.every(isDone => isDone) ?? whole[index] === 'none')) return
     const page = Page.stored(header, backlog.end, location)
     file.pages.set(page, backlog)
-    this.#mayNeedKept ||= header.keeps && withBody < count
+    if (header.keeps && withBody < count) this.#mayNeedKept.push(page)
     this.#waits(count, header.firstAckedAt)
     if (read !== undefined && done.some(list => list!.includes(true) && list!.includes(false)))
       page.loadPlaces(
