@@ -33,6 +33,16 @@ export class SlotMarks {
   }
 }
 
+/** Of runs in the order of their offsets, none of which meets another. */
 export function isAmong(runs: QueueMark['done'], offset: number): boolean {
-  return runs.some(([first, count]) => offset >= first && offset < first + count)
+  let low = 0
+  let high = runs.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    const [first, count] = runs[middle]!
+    if (offset < first) high = middle
+    else if (offset >= first + count) low = middle + 1
+    else return true
+  }
+  return false
 }
