@@ -34,6 +34,21 @@ export function createTopic(store: EmbeddedStore, request: Request): Answer {
   return { code: ResponseCode.SUCCESS, remark: UNSET_REMARK }
 }
 
+/** 202. Its keys are objects, as fastjson writes them: no JSON. No timestamps. */
+export function topicStats(store: EmbeddedStore, request: Request): Answer {
+  const name = request.text('topic')
+  const topic = store.topics.get(name)
+  if (topic === undefined) return { code: ResponseCode.TOPIC_NOT_EXIST, remark: `topic[${name}] not exist` }
+  const queues = Array.from({ length: Math.max(topic.writeQueues, topic.readQueues) }, (_, queueId) => {
+    const queue = JSON.stringify({ brokerName: store.broker, queueId, topic: name })
+    const minOffset = store.minOffset(name, queueId)
+    const maxOffset = store.maxOffset(name, queueId)
+    return `${queue}:${JSON.stringify({ lastUpdateTimestamp: 0, maxOffset, minOffset })}`
+  })
+  const text = `{"offsetTable":{${queues.join(',')}},"topicPutTps":0.0}`
+  return { code: ResponseCode.SUCCESS, body: [Buffer.from(text)] }
+}
+
 /** 351 */
 export function topicConfig(store: EmbeddedStore, request: Request): Answer {
   const name = request.text('topic')

@@ -5,7 +5,7 @@
 // (clients then send to the retry topic themselves), POP, SQL filters, ACL. An unknown code is answered 3.
 
 import { decodeBatch, ResponseCode } from '../../codec/index.ts'
-import { brokerConfig, createTopic, runtimeInfo, topicConfig } from './embedded-admin.ts'
+import { brokerConfig, createTopic, runtimeInfo, topicConfig, topicStats } from './embedded-admin.ts'
 import { found, json, OK, queueOf, UNSET_REMARK } from './embedded-answers.ts'
 import { EmbeddedClients, type Subscription } from './embedded-clients.ts'
 import { incomingOf, lockBodyOf, tagFilter } from './embedded-requests.ts'
@@ -214,6 +214,7 @@ export class EmbeddedBroker {
       [38, request => this.#consumersOf(request)],
       [41, request => this.#lock(request)],
       [42, request => this.#unlock(request)],
+      [202, request => topicStats(store, request)],
       [204, request => this.#producersOf(request)],
       [351, request => topicConfig(store, request)],
     ])

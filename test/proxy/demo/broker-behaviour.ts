@@ -896,7 +896,11 @@ const topics: Behaviour[] = [
       await until('more queues', async () => readRoute((await routeOf(lab, topic)).body).queues[0]?.writeQueues === 8)
       for (const wrong of ['with space', 'TBW102', 'rmq_sys_mine'])
         t.is((await lab.broker.request({ code: 17, ext: { ...ext, topic: wrong } })).code, 29)
-      t.is((await lab.broker.request({ code: 351, ext: { topic: newName('unmade') } })).code, 17)
+      const stats = await lab.broker.request({ code: 202, ext: { topic } })
+      t.is(stats.code, 0)
+      t.regex(stats.body.toString(), /"queueId":7\D/)
+      for (const code of [202, 351])
+        t.is((await lab.broker.request({ code, ext: { topic: newName('unmade') } })).code, 17)
     },
   },
   {
