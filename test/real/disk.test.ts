@@ -3,11 +3,12 @@
 // acked is lost while the process lives.
 
 import { readdirSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import type { ExecutionContext } from 'ava'
 import { type EmbeddedCluster, startEmbeddedCluster } from '../../proxy/demo/embedded-cluster.ts'
 import { Producer } from '../../proxy/demo/producer.ts'
 import { compare, holds, proofLine, readTopic } from '../../proxy/demo/proof.ts'
+import { CliProcess } from '../support/cli-process.ts'
 import { GatewayProcess, until } from '../support/gateway-process.ts'
 import { environment } from '../support/load.ts'
 import { realTest } from '../support/real.ts'
@@ -19,8 +20,18 @@ const TOPIC = 'disk'
 const RATE = 1_000
 /** So many that the journal has written. */
 const SOME = 300
+/** Of so many the places fit into what a disk of 16 MiB has set aside for them (72 bytes each, of 2 MiB). */
+const FEW = 10_000
 /** What a Java client gives a send, in milliseconds. */
 const CLIENT_TIMEOUT = 3_000
+
+interface LabOptions {
+  dataDir?: string
+  /** Further `--key=value` of the gateway. */
+  options?: string[]
+  /** Operations that its disk is given at a time. */
+  threads?: number
+}
 
 interface Lab {
   remote: EmbeddedCluster
@@ -31,7 +42,9 @@ interface Lab {
 }
 
 /** With a producer that goes on, and the remote away while the disk is at fault; at the end the comparison. */
-async function withLab(t: ExecutionContext, options: { dataDir?: string }, during: (lab: Lab) => Promise<void>) {
+async function withLab(t: ExecutionContext, options: LabOptions, during: (lab: Lab) => Promise<void>) {
+  // strace counts the calls of each thread.
+  const { threads = 1, ...others } = options
   const source = await startEmbeddedCluster({ name: 'source' })
   t.teardown(() => source.stop())
   const remote = await startEmbeddedCluster({ name: 'remote' })
@@ -39,9 +52,8 @@ async function withLab(t: ExecutionContext, options: { dataDir?: string }, durin
   const gateway = new GatewayProcess({
     source: source.nameServer,
     remote: remote.nameServer,
-    // strace counts the calls of each thread.
-    env: { UV_THREADPOOL_SIZE: '1' },
-    ...options,
+    env: { UV_THREADPOOL_SIZE: `${threads}` },
+    ...others,
   })
   t.teardown(() => gateway.end())
   await gateway.start()
@@ -104,6 +116,11 @@ function inSyncs(t: ExecutionContext, { gateway }: Lab, what: string): Promise<S
 /** A fault in each write to the segments of places that are written to now. */
 function inWrites(t: ExecutionContext, { gateway }: Lab, what: string): Promise<Strace> {
   return Strace.attach(t, gateway.pid, { calls: 'write,pwrite64,writev,pwritev', what, paths: segments(gateway) })
+}
+
+/** A fault in each write to a file at a position, whichever: sockets and the log are not written to so. */
+function inAllWrites(t: ExecutionContext, { gateway }: Lab, what: string): Promise<Strace> {
+  return Strace.attach(t, gateway.pid, { calls: 'pwrite64,pwritev', what })
 }
 
 /** It is seen from outside, and the gateway stays in service. */
@@ -189,22 +206,74 @@ realTest(
   missingMount(),
 )
 
-for (const [what, slow] of [
-  ['fdatasync', inSyncs],
-  ["write to the journal's segments", inWrites],
-] as const)
-  realTest(
-    `every ${what} takes 6 s for a while: the local path goes on, and it is said`,
-    async t =>
-      withLab(t, {}, async lab => {
-        const fault = await slow(t, lab, 'delay_enter=6000000')
-        await isSaid(t, lab)
-        await lab.more(3 * RATE)
-        await fault.detach()
-        await isOver(lab)
-      }),
-    missingStrace(),
-  )
+realTest(
+  'the disk is full, and the gateway is killed: for places space was set aside',
+  async t => {
+    const dataDir = smallDisk(t, 16)
+    const ballast = join(dataDir, 'ballast')
+    // What waits stays in segments: for blocks no space is set aside.
+    await withLab(t, { dataDir, options: ['--journalSpillAfter=1h'] }, async ({ gateway, producer, more, errors }) => {
+      fill(ballast)
+      producer.start(5 * RATE)
+      await more(FEW)
+      t.is(await errors(), 0)
+      t.false((await readyz(gateway)).failed)
+      await producer.stop()
+      const waiting = await gateway.waiting()
+      t.true(waiting >= FEW)
+
+      await gateway.kill()
+      t.is(await waitingInJournal(dataDir), waiting)
+      rmSync(ballast)
+      await gateway.start()
+      t.is(await gateway.waiting(), waiting)
+    })
+  },
+  missingMount(),
+)
+
+/** Messages that a start would find there. */
+async function waitingInJournal(dataDir: string): Promise<number> {
+  const inspection = new CliProcess(['journal', 'inspect', '--json', dataDir])
+  await inspection.ended
+  const { brokers } = JSON.parse(inspection.lines.join('\n')) as {
+    brokers: { remotes: { found: { waiting: number } }[] }[]
+  }
+  return brokers[0]!.remotes[0]!.found.waiting
+}
+
+realTest(
+  'every fdatasync takes 6 s for a while: the local path goes on, and it is said',
+  async t =>
+    withLab(t, {}, async lab => {
+      const fault = await inSyncs(t, lab, 'delay_enter=6000000')
+      await isSaid(t, lab)
+      await lab.more(3 * RATE)
+      await fault.detach()
+      await isOver(lab)
+    }),
+  missingStrace(),
+)
+
+realTest(
+  'every write to a file takes 6 s for a while, also to files that are made meanwhile: the local path goes on, and it is said',
+  async t =>
+    withLab(t, { threads: 4 }, async lab => {
+      const former = segments(lab.gateway)
+      const fault = await inAllWrites(t, lab, 'delay_enter=6000000')
+      await isSaid(t, lab)
+      const hit = (name: string) => fault.paths.filter(path => basename(path).startsWith(name)).length
+      await until('a write to a segment that is new hangs', () => {
+        return fault.paths.some(path => basename(path).startsWith('places-') && !former.includes(path))
+      })
+      await until('writes of bodies and of cursors hang', () => hit('bodies-') > 0 && hit('cursor-') > 0)
+      await isSaid(t, lab)
+      await lab.more(3 * RATE)
+      await fault.detach()
+      await isOver(lab)
+    }),
+  missingStrace(),
+)
 
 /** Takes all the space that is left. */
 function fill(path: string): void {

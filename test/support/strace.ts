@@ -30,6 +30,8 @@ export interface Fault {
 /** The process lives with this fault until it ends, or the test. */
 export class Strace {
   hits = 0
+  /** Files that had a fault, each once. */
+  readonly #paths = new Set<string>()
   readonly #child: ChildProcess
 
   private constructor(child: ChildProcess) {
@@ -39,7 +41,9 @@ export class Strace {
   static async attach(t: ExecutionContext, pid: number, { calls, what, paths = [] }: Fault): Promise<Strace> {
     const files = paths.flatMap(path => ['-P', path])
     const inject = ['-e', `trace=${calls}`, '-e', `inject=${calls}:${what}`]
-    const child = spawn('strace', ['-f', '-p', `${pid}`, ...files, ...inject], { stdio: ['ignore', 'ignore', 'pipe'] })
+    const child = spawn('strace', ['-f', '-y', '-p', `${pid}`, ...files, ...inject], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
     const strace = new Strace(child)
     t.teardown(() => strace.detach())
     let attached = false
@@ -47,6 +51,8 @@ export class Strace {
     createInterface({ input: child.stderr! }).on('line', line => {
       if (/ attached( with \d+ threads)?$/.test(line)) attached = true
       if (/\((INJECTED|DELAYED)/.test(line)) strace.hits++
+      const path = /\w+\(\d+<([^>]*)>/.exec(line)?.[1]
+      if (path !== undefined) strace.#paths.add(path)
       said += `${line}\n`
     })
     await until('strace is attached', () => {
@@ -54,6 +60,10 @@ export class Strace {
       return attached
     })
     return strace
+  }
+
+  get paths(): string[] {
+    return [...this.#paths]
   }
 
   /** The fault is over; a delay that has begun is not. */
