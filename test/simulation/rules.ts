@@ -231,6 +231,11 @@ export const rules = {
     without: [['if (this.#pending.has(head.opaque) && !head.isOneway)', 'if (false)']],
     breaks: /^ALTERED: m\d+ is stamped /,
   },
+  'space set aside': {
+    rule: 'a disk that is full takes the places of what is acked meanwhile: space was set aside for them',
+    module: 'replay/journal.js',
+    without: [['Math.min(this.#options.segmentBytes, Math.floor(free / 8))', '0']],
+  },
   'sync before reading': {
     rule: 'a segment of another process is synced before it is read',
     module: 'replay/recovery.js',

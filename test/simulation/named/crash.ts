@@ -1,4 +1,4 @@
-// Histories of rules 1, 2, 7, 9, 10, and of what a power cut takes.
+// Histories of rules 1, 2, 7, 9, 10, of a full disk, and of what a power cut takes.
 
 import { damageNewerSlot } from '../damage.ts'
 import {
@@ -105,6 +105,21 @@ export const crashHistories: NamedHistory[] = [
       world.act({ do: 'die at disk operation', operations: 0, downMs: 100, powerCut: false, only: 'overwrite' })
       await until(world, 'it dies', () => !world.gateway.alive)
       await startsAgain(world)
+    },
+  },
+  {
+    name: 'what is acked on a full disk is in the journal, and outlives the process',
+    rules: ['space set aside'],
+    async play(world) {
+      await warm(world)
+      world.act({ do: 'partition', side: 'remote', forMs: 20_000 })
+      world.act({ do: 'disk full', roomBytes: 0, forMs: 10_000 })
+      const messages = [send(world), send(world), send(world)]
+      for (const message of messages) await told(world, message)
+      // What was acked while the journal failed may be missing: the judge would not mind.
+      if (world.unsaved.size > 0) world.problem(`the journal does not take ${[...world.unsaved].join(', ')}`)
+      await crash(world)
+      for (const message of messages) await arrived(world, message)
     },
   },
   {
