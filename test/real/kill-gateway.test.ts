@@ -56,7 +56,7 @@ realTest('kill -9 of the gateway and of the source broker together', async t => 
   const random = seededRandom(t)
   const load = await Load.start(t, { source, remote, topic: 'Both', rate: 2_000 })
   for (const round of rounds(t, 'killGatewayAndSource')) {
-    const remoteAway = round % 2 === 0
+    const remoteAway = round % 2 === 1
     if (remoteAway) await remote.brokers[0]!.kill()
     await load.more(random.integer(500, 3_000))
     await Promise.all([load.gateway.kill(), source.brokers[0]!.kill()])
