@@ -235,6 +235,7 @@ export const rules = {
     rule: 'a disk that is full takes the places of what is acked meanwhile: space was set aside for them',
     module: 'replay/journal.js',
     without: [['Math.min(this.#options.segmentBytes, Math.floor(free / 8))', '0']],
+    breaks: missing,
   },
   'sync before reading': {
     rule: 'a segment of another process is synced before it is read',
