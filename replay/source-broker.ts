@@ -138,6 +138,7 @@ export class SourceBroker {
         fileBytes: this.#room.bodiesFileBytes,
         after: journal.spillAfter,
         compress: journal.compress,
+        refuses: journal.onFull === 'reject',
         hasRoom: bytes => this.#room.has(bytes),
         giveWay: () => this.#giveWay(),
         keep: path => this.kept.keep(path),
@@ -348,7 +349,7 @@ export class SourceBroker {
     if (message.journaled) message.placeFlags |= PlaceFlag.JOURNALED
     this.journal.append(topic, queueId, message, message.journaled ? message : undefined)
     if (message.journaled) this.#memory.keepAnyway(message)
-    message.kept = message.journaled || (message.skipMask !== ALL_REMOTES && this.#memory.keep(message))
+    message.kept = message.journaled || (message.skipMask !== ALL_REMOTES && this.#keeps(message))
     if (!message.kept) dropBody(message)
     if (this.#memory.used > this.#memory.limit / 2) this.spill.pressed()
     this.#batches.open.messages.push(message)
@@ -388,9 +389,18 @@ export class SourceBroker {
     return this.options.journal.bodies === 'always' || !mayReadBack
   }
 
+  /** Where sends are refused when memory is full, what is out by then has its room all the same. */
+  #keeps(message: AckedMessage): boolean {
+    if (this.options.journal.onFull === 'gap' || (this.#memory.isFull && !this.isFull))
+      return this.#memory.keep(message)
+    this.#memory.keepAnyway(message)
+    return true
+  }
+
   /** What surely cannot be had again may exceed the memory for as long as it takes to go to disk. */
   #hasRoomFor(topic: string, message: AckedMessage): boolean {
-    if (!this.#memory.isFull) return true
+    // Where sends are refused from now on, those that are out may exceed it, too.
+    if (!this.#memory.isFull || this.isFull) return true
     return this.readable.isRefused(topic) && !this.spill.failed && this.#room.has(payloadLength(message))
   }
 

@@ -42,6 +42,8 @@ export interface SpillOptions {
   /** Milliseconds that a message waits before it is spilled. */
   after: number
   compress: boolean
+  /** Whether sends are refused for what has no room: then it stays in memory, until that is full. */
+  refuses?: boolean
   /** Whether so many more bytes may be used for bodies. */
   hasRoom(bytes: number): boolean
   /** Makes that room, where what is kept of what is done takes it. */
@@ -257,7 +259,8 @@ export class Spill {
       const [page] = entry
       if (!this.#isDue(page)) continue
       // What cannot be had again stays in memory, and in the journal, until there is room.
-      if (page.keeps && !this.#options.hasRoom(page.bodyBytes)) continue
+      const stays = page.keeps || (this.#options.refuses && page.bodyBytes > 0 && page.minSequence > this.#forcedTo)
+      if (stays && !this.#options.hasRoom(page.bodyBytes)) continue
       due.push(entry)
       bytes += page.bodyBytes + page.count * 16
     }

@@ -47,10 +47,10 @@ function isRefusal(t: ExecutionContext, { code, remark, flag, ext }: RawAnswer, 
   t.is(ext.size, 0)
 }
 
-/** Each has room of its own in a journal as small as this: bodies that the source does not give again. */
 const kept: [what: string, options: LabOptions, perm: number][] = [
   ['every body goes to the journal (journalBodies=always)', always, 6],
   ['the topic may not be read back from the source', { gateway: small }, 2],
+  ['bodies go to disk when they wait', { gateway: small }, 6],
 ]
 for (const [what, options, perm] of kept)
   test(

@@ -78,6 +78,46 @@ test('with room neither in memory nor on disk they are lost, said and counted, o
   t.is(scene.arrived().length, 50 - lost)
 })
 
+test('with onJournalFull=reject what the source gives again is refused, too, when it has no room; none of it is a gap', async t => {
+  const scene = await Scene.open({ onJournalFull: 'reject', bodyMemory: 20_000, maxBytes: 60_000, spillAfter: 200 })
+  scene.refuseSends(2)
+  let sent = 0
+  while (!scene.broker.isFull && sent < 4_000) {
+    scene.send(texts(sent, sent + 10))
+    sent += 10
+    await scene.environment.pass(100)
+  }
+  t.true(scene.broker.isFull)
+  t.is(scene.account.inGap, 0)
+  await scene.environment.pass(60_000)
+  t.is(scene.account.inGap, 0)
+  t.true(scene.broker.isFull)
+  scene.takeSends()
+  await scene.allDone()
+  await scene.environment.pass(3_000)
+  t.false(scene.broker.isFull)
+  t.deepEqual(scene.arrived(), texts(0, sent))
+  t.is(scene.account.readBack, 0)
+})
+
+test('with onJournalFull=reject sends that were out when there was no more room are not lost', async t => {
+  const scene = await unreadable({ onJournalFull: 'reject', bodyMemory: 2_000, maxBytes: 40_000 })
+  let sent = 0
+  while (!scene.broker.isFull && sent < 1_000) {
+    scene.send(texts(sent, sent + 1))
+    sent++
+    await scene.environment.pass(300)
+  }
+  t.true(scene.broker.isFull)
+  scene.send(texts(sent, sent + 200))
+  sent += 200
+  await scene.environment.pass(1_000)
+  t.deepEqual(scene.account.totals.lost, {})
+  scene.takeSends()
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), texts(0, sent))
+})
+
 test('with onJournalFull=reject sends are to be refused from when a body has no room until there is some', async t => {
   const scene = await unreadable({
     journalBodies: 'always',
