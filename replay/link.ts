@@ -34,6 +34,7 @@ export class Link {
   readonly #environment: Environment
   #connection: Connection | undefined
   #connected = false
+  /** Uptime. */
   #arrivedAt = 0
   #opaque = 0
   readonly #waiting = new Map<number, Waiter>()
@@ -58,7 +59,7 @@ export class Link {
    */
   request(encode: (opaque: number) => Buffer, timeoutMs?: number, mostMs = timeoutMs): Promise<Frame> {
     const { clock } = this.#environment
-    const asked = clock.now()
+    const asked = clock.uptime()
     return new Promise((resolve, reject) => {
       const opaque = this.#opaque
       const bytes = encode(opaque)
@@ -66,14 +67,15 @@ export class Link {
       const waiter: Waiter = { resolve, reject, cancelDeadline: () => {} }
       this.#waiting.set(opaque, waiter)
       const waitUntil = (deadline: number) => {
-        waiter.cancelDeadline = clock.after(deadline - clock.now(), late)
+        waiter.cancelDeadline = clock.after(deadline - clock.uptime(), late)
       }
       const late = () => {
         const deadline = Math.min(this.#arrivedAt + timeoutMs!, asked + mostMs!)
-        if (deadline > clock.now()) return waitUntil(deadline)
+        if (deadline > clock.uptime()) return waitUntil(deadline)
         this.#waiting.delete(opaque)
         const unclear = this.#connected
-        reject(new LinkError(`no answer from ${this.#name} within ${clock.now() - asked} ms`, unclear))
+        const ms = Math.round(clock.uptime() - asked)
+        reject(new LinkError(`no answer from ${this.#name} within ${ms} ms`, unclear))
         this.end('a request was not answered in time')
       }
       if (timeoutMs !== undefined) waitUntil(asked + timeoutMs)
@@ -108,7 +110,7 @@ export class Link {
       },
       data: chunk => {
         if (this.#connection !== connection) return
-        this.#arrivedAt = this.#environment.clock.now()
+        this.#arrivedAt = this.#environment.clock.uptime()
         try {
           for (const frame of framer.push(chunk)) this.#answered(frame)
         } catch (error) {

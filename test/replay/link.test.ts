@@ -98,6 +98,23 @@ test('a deadline that may be put off counts from what arrived last, up to a limi
   t.is(environment.clock.timers, 0)
 })
 
+for (const hours of [-1, 1])
+  test(`a deadline that may be put off is where it was when the wall clock is set ${hours < 0 ? 'back' : 'forward'}`, async t => {
+    const requests: FakeRequest[] = []
+    const { environment, link } = linked(request => requests.push(request))
+    const asked = [1, 2].map(code => link.request(opaque => encodeFrame({ code, opaque }), 1_000, 3_000))
+    asked[1]!.catch(() => {})
+    await environment.pass(900)
+    requests[0]!.answer({ code: 0 })
+    await environment.settled()
+    environment.clock.set(hours * 3_600_000)
+    await environment.pass(990)
+    t.true(link.isUp)
+    await environment.pass(10)
+    t.false(link.isUp)
+    await t.throwsAsync(asked[1]!, { message: /within 1900 ms/ })
+  })
+
 test("what still comes from a connection that was ended is nobody's", async t => {
   const { environment, link, ask } = linked(() => {})
   const dialled: ConnectionEvents[] = []
