@@ -69,7 +69,7 @@ realTest(
   'an outage that brings four times bodyMemory loses nothing, keeps order, and memory stays bounded',
   async t => {
     const { source, remote } = await clusters()
-    const bodyMemory = 16 * 1024 * 1024
+    const bodyMemory = 4 * 1024 * 1024
     const gateway = new GatewayProcess({
       source: source.nameServer,
       remote: remote.nameServer,
