@@ -384,6 +384,7 @@ export class Feed {
       name,
       gatewayId: this.#context.stamper.gateway,
       topicSync: this.remote.options.topicSync,
+      inFlightBytes: this.remote.options.inFlightBytes,
       earlier: this.#hasUnknownLinks ? { groups: undefined, lastAnswerAt: undefined } : earlier,
       rememberGroup: async group => {
         if (!link.groups.includes(group)) link.groups.push(group)

@@ -44,6 +44,8 @@ export interface RemoteBrokerOptions {
   name: string
   gatewayId: string
   topicSync: 'create' | 'off'
+  /** Bytes of sends without answer on one link, after which the next waits; undefined: as many as are usual. */
+  inFlightBytes?: number | undefined
   /** Undefined: no earlier process ever sent anything there. */
   earlier: EarlierLinks | undefined
   /** Resolves when the group is on the disk. */
@@ -262,7 +264,7 @@ export class RemoteBroker {
     if (this.#stopped) throw new StoppedError('the gateway stops')
     if (this.#settling !== settling)
       throw new LinkError(`${address} is not the address of ${this.name} any more`, false)
-    const link: SendLink = new SendLink(this.#environment, this.name, address, group, {
+    const events = {
       connected: () => {
         this.#unusedGroup = undefined
       },
@@ -270,7 +272,9 @@ export class RemoteBroker {
         this.#lastAnswer = this.#moment()
       },
       ended: () => this.#ended(link),
-    })
+    }
+    const { inFlightBytes } = this.#options
+    const link: SendLink = new SendLink(this.#environment, this.name, address, group, events, inFlightBytes)
     this.#link = link
     const { header } = await link.register()
     if (header.code === ResponseCode.SUCCESS) return link

@@ -23,6 +23,8 @@ export interface RemoteOptions {
   topicSync: 'create' | 'off'
   /** A lane whose broker is away waits for it, as order demands, or after a time goes to another queue. */
   remoteBrokerAway: 'wait' | 'reroute'
+  /** Bytes of sends without answer on one link, after which the next waits; undefined: as many as are usual. */
+  inFlightBytes?: number | undefined
   /** Whether it may be another cluster than its cursors know. */
   mayBeNew?: boolean
 }

@@ -24,6 +24,8 @@ export interface ReplayOptions {
   sendGiveUpTimeout: number
   /** Bytes of sends without an answer that are kept to be looked for, for each source broker; 64 MiB by default. */
   unresolvedMemory?: number
+  /** Bytes of sends without an answer on a link to a remote broker, after which the next waits; 8 MiB by default. */
+  inFlightBytes?: number | undefined
   topicSync: 'create' | 'off'
   journal: JournalSettings
   remoteBrokerAway: 'wait' | 'reroute'
@@ -76,6 +78,7 @@ export class Replay {
           nameServers,
           topicSync: this.#options.topicSync,
           remoteBrokerAway: this.#options.remoteBrokerAway,
+          inFlightBytes: this.#options.inFlightBytes,
           mayBeNew: newRemotes.includes(label),
         }),
     )

@@ -37,6 +37,7 @@ export class SendLink implements Asked {
   /** Whether a send was written. */
   carried = false
   readonly #name: string
+  readonly #inFlightBytes: number
   readonly #environment: Environment
   readonly #events: SendLinkEvents
   readonly #link: Link
@@ -47,9 +48,17 @@ export class SendLink implements Asked {
   #isWatching = false
   #cancelHeartbeat = () => {}
 
-  constructor(environment: Environment, name: string, address: string, group: string, events: SendLinkEvents) {
+  constructor(
+    environment: Environment,
+    name: string,
+    address: string,
+    group: string,
+    events: SendLinkEvents,
+    inFlightBytes = IN_FLIGHT_BYTES,
+  ) {
     this.#environment = environment
     this.#name = name
+    this.#inFlightBytes = inFlightBytes
     this.address = address
     this.group = group
     this.#events = events
@@ -86,7 +95,7 @@ export class SendLink implements Asked {
 
   /** Whether the next send may go out; also where the link has ended: that send says so. */
   get hasRoom(): boolean {
-    return this.#isEnded || this.#inFlight.bytes < IN_FLIGHT_BYTES
+    return this.#isEnded || this.#inFlight.bytes < this.#inFlightBytes
   }
 
   /** Resolves when there may be room. Who sends at once then is before those who have waited for less time. */

@@ -11,8 +11,12 @@ const FAULTS_MOST = 8
 const TWO_REMOTES = 0.3
 const AWAY = 0.4
 /** Of those whose remotes have two brokers, so many have lanes that leave one which is away. */
-const REJECTS = 0.3
 const REROUTES = 0.3
+/** In so many a full journal refuses sends. */
+const REJECTS = 0.3
+/** In so many a link to a remote has no room for a second request. */
+const WAITS_FOR_ROOM = 0.3
+const IN_FLIGHT_FEW = 200
 /** And so many have a source that never lets its queues be read: the journal has all that is needed. */
 const CLOSED = 0.1
 
@@ -128,6 +132,7 @@ function drawSetup(seed: number, random: Random): Setup {
     diskMost: random.pick([1, 10, 150]),
     bodyMemory: random.pick([0, 3_000, 20_000, 1_000_000]),
     bornTimestampTolerance: random.pick([0, 1_000]),
+    ...(stream(seed, 'in flight').chance(WAITS_FOR_ROOM) && { inFlightBytes: IN_FLIGHT_FEW }),
     sendGiveUpTimeout: random.pick([2_000, 10_000]),
     sourceStaysShort: random.chance(0.5),
     journal: { ...drawJournal(random), ...(stream(seed, 'full').chance(REJECTS) && { onFull: 'reject' as const }) },

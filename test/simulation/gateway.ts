@@ -27,6 +27,7 @@ import { SimSocket } from './socket.ts'
 export interface GatewayOptions {
   bodyMemory: number
   bornTimestampTolerance: number
+  inFlightBytes: number | undefined
   sendGiveUpTimeout: number
   remoteBrokerAway: 'wait' | 'reroute'
   journal: Partial<JournalSettings>
@@ -123,7 +124,7 @@ export class GatewayProcess implements Host {
       dial: (address, events) => this.#dial(address, events),
       log: this.#saying(),
     }
-    const { bodyMemory, bornTimestampTolerance, sendGiveUpTimeout } = options
+    const { bodyMemory, bornTimestampTolerance, inFlightBytes, sendGiveUpTimeout } = options
     this.replay = new Replay(this.environment, {
       dataDir: '/data',
       source: [source.nameServer],
@@ -131,6 +132,7 @@ export class GatewayProcess implements Host {
       group: 'tee',
       bodyMemory,
       bornTimestampTolerance,
+      inFlightBytes,
       sendGiveUpTimeout,
       topicSync: 'create',
       remoteBrokerAway: options.remoteBrokerAway,

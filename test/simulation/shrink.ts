@@ -56,4 +56,5 @@ const simplerWorlds: Partial<Setup>[] = [
   { diskMost: 1 },
   { bodyMemory: 1_000_000 },
   { bornTimestampTolerance: 1_000 },
+  { inFlightBytes: undefined },
 ]

@@ -79,6 +79,8 @@ export interface Setup {
   diskMost: number
   bodyMemory: number
   bornTimestampTolerance: number
+  /** Bytes of sends without answer on one link; undefined: more than a history has. */
+  inFlightBytes?: number | undefined
   sendGiveUpTimeout: number
   /** What is not as usual. */
   journal?: Partial<JournalSettings>

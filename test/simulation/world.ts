@@ -150,7 +150,7 @@ export class World {
   }
 
   startGateway(): void {
-    const { bodyMemory, bornTimestampTolerance, sendGiveUpTimeout, diskMost, seed } = this.setup
+    const { bodyMemory, bornTimestampTolerance, inFlightBytes, sendGiveUpTimeout, diskMost, seed } = this.setup
     const gateway = new GatewayProcess(
       this.network,
       stream(seed, `gateway ${this.history.length}`),
@@ -160,6 +160,7 @@ export class World {
       {
         bodyMemory,
         bornTimestampTolerance,
+        inFlightBytes,
         sendGiveUpTimeout,
         diskMost,
         remoteBrokerAway: this.setup.reroutes ? 'reroute' : 'wait',
