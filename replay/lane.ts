@@ -217,7 +217,7 @@ export class Lane {
     if (this.tail.hasToLook) await this.#gaps.ended()
     try {
       this.#fewerInParts(await this.tail.look(broker, settled, target))
-      this.queue.outEnd = Number.NEGATIVE_INFINITY
+      this.queue.nothingIsOut()
     } catch (error) {
       // What stands in a queue that nobody can read any more will be read by nobody.
       if (isThere || !isQueueGone(error)) throw error
@@ -324,7 +324,7 @@ export class Lane {
       if (messages.length >= this.#most) break
       messages.push(message)
       bytes += bytesInBatch(message)
-      this.queue.outEnd = this.queue.headIndex + index + 1
+      this.queue.goesOut(index)
     }
     // From the last on: what is done at the head moves the indexes.
     for (const index of loops.reverse()) {

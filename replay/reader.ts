@@ -40,15 +40,12 @@ export class Reader {
   onPush: () => void = () => {}
   /** Messages that are not done. */
   count = 0
-  /**
-   * Index in the backlog behind what is in a request whose outcome is not known: until it is, nobody fills it, or gives it up, though its
-   * bodies may have left memory.
-   */
-  outEnd = Number.NEGATIVE_INFINITY
   readonly #load: LoadPage
   #page: Page | undefined
   /** The head in its page. */
   #at = 0
+  /** Index in the backlog behind what is in a request whose outcome is not known. */
+  #outEnd = Number.NEGATIVE_INFINITY
   /** Done behind the head, by index in the backlog: epoch and offset. */
   readonly #ahead = new Map<number, [epoch: number, queueOffset: number]>()
   /** Not done, and came after a higher one was released: the cursor's mark must not cover them. By epoch. */
@@ -307,8 +304,24 @@ export class Reader {
     return Math.max(0, span)
   }
 
+  /**
+   * It goes into a request: until the outcome of that is known nobody fills it, or gives it up, though its body may leave memory; its place
+   * does not.
+   */
+  goesOut(index: number): void {
+    const { page, at } = this.#entry(index)
+    // It may have come since what is near the head was made ready.
+    this.#pin(page)
+    this.#outEnd = page.firstIndex + at + 1
+  }
+
   isOut(index: number): boolean {
-    return this.headIndex + index < this.outEnd
+    return this.headIndex + index < this.#outEnd
+  }
+
+  /** Of all that was out it is known. */
+  nothingIsOut(): void {
+    this.#outEnd = Number.NEGATIVE_INFINITY
   }
 
   isDone(index: number): boolean {

@@ -37,6 +37,34 @@ for (const messages of [1, 20])
     t.is(scene.account.totals.deadLettered, 0)
   })
 
+test('places of what is out stay in memory, also of pages that came while the lane waited for room', async t => {
+  const scene = await Scene.open({ sourceQueues: 9, remoteQueues: 9, bodyMemory: 20 * MiB })
+  for (let queueId = 0; queueId < 9; queueId++) scene.send(['first'], queueId)
+  scene.send(texts(0, 499), 8)
+  await scene.allDone()
+  const { environment, remote } = scene
+  const held = scene.holdSends()
+  for (let queueId = 0; queueId < 8; queueId++) scene.send(['x'.repeat(MiB)], queueId, keyed(`x${queueId}`))
+  await environment.settled()
+  scene.send(texts(499, 509), 8)
+  await environment.settled()
+  t.is(held.length, 8)
+  // A page that is full, and more.
+  scene.send(texts(509, 1_100), 8)
+  await environment.settled()
+  for (const send of held.splice(0)) send.answerStored(send.store())
+  await environment.settled()
+  t.is(held.length, 1)
+  const [send] = held
+  t.true(send!.messages.length > 20)
+  // Pages that nobody is at would be in synced blocks by then, and out of memory.
+  await environment.pass(2_000)
+  send!.answerStored(send!.store())
+  scene.takeSends()
+  await scene.allDone()
+  t.deepEqual(remote.broker.texts(TOPIC, 8), ['first', ...texts(0, 1_100)])
+})
+
 test('what is out is not lost, and nothing is passed for it, though another remote took its bodies and the source forgets it', async t => {
   const scene = await Scene.open({ remotes: ['rome', 'oslo'], bodyMemory: 400_000 })
   const hold = (label: string) => {
