@@ -71,7 +71,5 @@ if (skipped.length > 0) {
   console.log(`${skipped.length} tests skipped, ${why}:`)
   for (const title of skipped) console.log(`  ${title}`)
 }
-console.log(
-  `ava: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped, in ${secondsSince(start)} s`,
-)
+console.log(`ava: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
 process.exitCode = counts.failed > 0 ? 1 : 0
