@@ -229,6 +229,8 @@ export class Lane {
     const filling = this.#gaps.fill()
     // Before they are gathered: their bodies may leave memory while there is no room.
     while (!this.#stopped && !broker.hasRoom(settled)) await broker.roomChange()
+    // What has come into memory meanwhile may be among what was found there.
+    this.#fewerInParts(this.tail.passArrived())
     const messages = this.#gather()
     const hopeless = this.#hopeless
     this.#hopeless = undefined
