@@ -74,6 +74,16 @@ interface Doubt {
   bytes: Buffer[]
 }
 
+/** Of a segment that has none yet. */
+export const NO_PLACES = {
+  firstSequence: -1,
+  lastSequence: -1,
+  live: 0,
+  era: 0,
+  hasBodies: false,
+  isDoneHere: false,
+}
+
 export type RecoveredSegment = Omit<Segment, 'paths'> & { path: string }
 
 export interface JournalStart {
@@ -400,12 +410,7 @@ export class Journal {
     this.#current = {
       paths,
       bytes: 0,
-      firstSequence: -1,
-      lastSequence: -1,
-      live: 0,
-      era: 0,
-      hasBodies: false,
-      isDoneHere: false,
+      ...NO_PLACES,
     }
     if (this.#file !== undefined) this.#segmentOf.set(this.#file, this.#current)
     this.#segments.push(this.#current)

@@ -12,7 +12,7 @@ import { isWholeBlock, parseBlockFileName, readBlockPlaces, type ScannedBlock, s
 import { type BlockFile, newBlockFile } from './compaction.ts'
 import type { Environment } from './environment.ts'
 import type { Feed } from './feed.ts'
-import type { RecoveredSegment } from './journal.ts'
+import { NO_PLACES, type RecoveredSegment } from './journal.ts'
 import type { Message } from './message.ts'
 import { Page } from './page.ts'
 import { ALL_REMOTES, eraOf, inOrder, PLACE_BYTES, type Place, PlaceFlag } from './place.ts'
@@ -199,12 +199,7 @@ export class Recovery {
     const segment: RecoveredSegment = {
       path,
       bytes: bytes.length,
-      firstSequence: -1,
-      lastSequence: -1,
-      live: 0,
-      era: 0,
-      hasBodies: false,
-      isDoneHere: false,
+      ...NO_PLACES,
     }
     const read = readSegment(bytes, salt, {
       topic: () => {},

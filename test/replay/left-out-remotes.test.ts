@@ -1,22 +1,9 @@
 // Remotes that were not configured for a time: those that are new, and those that come back.
 
 import test from 'ava'
-import type { FakeCluster } from './fake-cluster.ts'
-import { Scene, TOPIC, texts } from './scene.ts'
+import { arrivedAt, refuse, Scene, TOPIC, take, texts, waitingFor } from './scene.ts'
 
 const LABELS = ['rome', 'oslo'] as const
-
-function refuse(remote: FakeCluster): void {
-  remote.broker.onSend = send => send.request.answer({ code: 2 })
-}
-
-function take(remote: FakeCluster): void {
-  remote.broker.onSend = send => send.answerStored(send.store())
-}
-
-const arrivedAt = (scene: Scene, label: string, queueId = 0) => scene.remoteOf(label).broker.texts(TOPIC, queueId)
-const waitingFor = (scene: Scene, label: string) =>
-  scene.feedOf(label).account.queued + scene.feedOf(label).account.inGap
 
 for (const where of ['in pages on disk', 'in a file of what waits in another queue'])
   test(`what was acked before a remote was known never goes there, over any number of starts: ${where}`, async t => {

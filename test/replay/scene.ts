@@ -23,6 +23,19 @@ export const FOLDER = '/data/brokers/paris-a'
 
 export const texts = (from: number, to: number) => Array.from({ length: to - from }, (_, index) => `m${from + index}`)
 
+export function refuse(remote: FakeCluster): void {
+  remote.broker.onSend = send => send.request.answer({ code: 2 })
+}
+
+export function take(remote: FakeCluster): void {
+  remote.broker.onSend = send => send.answerStored(send.store())
+}
+
+export const arrivedAt = (scene: Scene, label: string, queueId = 0) =>
+  scene.remoteOf(label).broker.texts(TOPIC, queueId)
+export const waitingFor = (scene: Scene, label: string) =>
+  scene.feedOf(label).account.queued + scene.feedOf(label).account.inGap
+
 /** It is too busy to be read, so many times. */
 export function refusesPulls(broker: FakeBroker, times: number): void {
   let left = times

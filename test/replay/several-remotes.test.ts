@@ -2,22 +2,9 @@
 
 import test from 'ava'
 import { DiskError } from '../support/fake-disk.ts'
-import type { FakeCluster } from './fake-cluster.ts'
-import { Scene, type SceneOptions, TOPIC, texts } from './scene.ts'
+import { arrivedAt, refuse, Scene, type SceneOptions, take, texts, waitingFor } from './scene.ts'
 
 const LABELS = ['rome', 'oslo'] as const
-
-function refuse(remote: FakeCluster): void {
-  remote.broker.onSend = send => send.request.answer({ code: 2 })
-}
-
-function take(remote: FakeCluster): void {
-  remote.broker.onSend = send => send.answerStored(send.store())
-}
-
-const arrivedAt = (scene: Scene, label: string, queueId = 0) => scene.remoteOf(label).broker.texts(TOPIC, queueId)
-const waitingFor = (scene: Scene, label: string) =>
-  scene.feedOf(label).account.queued + scene.feedOf(label).account.inGap
 
 test('what is acked arrives at each remote', async t => {
   const scene = await Scene.open({ remotes: LABELS })

@@ -11,8 +11,6 @@ export interface NamedHistory {
   name: string
   /** It fails without any of these. */
   rules: readonly RuleName[]
-  /** The rule that the code does not keep yet: it fails until then. */
-  waitsFor?: string
   setup?: Partial<Setup>
   play(world: World): Promise<void>
 }
