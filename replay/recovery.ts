@@ -48,6 +48,8 @@ interface Leftover {
 
 interface FoundBlock extends ScannedBlock {
   file: BlockFile
+  /** Of one that has offsets in common with others: which of its places count in another. */
+  elsewhere?: ReadonlySet<number>
 }
 
 interface QueueFound {
@@ -79,6 +81,8 @@ export class Recovery {
   readonly #nameless: Place[] = []
   /** Of the queue that is put back: behind the highest offset so far, by epoch. */
   readonly #ends = new Map<number, number>()
+  /** Of the same: what two blocks have, by epoch and offset. */
+  readonly #twice = new Set<string>()
   #waiting = 0
   #oldestAckedAt: number | undefined
 
@@ -291,7 +295,7 @@ export class Recovery {
         leftovers.sort((a, b) => inOrder(a.place, b.place))
         let next = 0
         this.#ends.clear()
-        for (const block of blocks) {
+        for (const block of await this.#withoutTwins(blocks)) {
           // A page may have gone to disk before one that stands before it.
           for (; next < leftovers.length && isBefore(leftovers[next]!.place, block.header); next++)
             this.#restorePlace(backlog, leftovers[next]!, counted)
@@ -302,12 +306,35 @@ export class Recovery {
     return covered
   }
 
+  /**
+   * Of a block that an earlier start could not read, the places were taken from the segments, and are in a later block, too. Where
+   * it is read again each of them counts in one of the two. Where it is damaged for good it is left out: what only it
+   * had is missing by the cursors' counts.
+   */
+  async #withoutTwins(blocks: readonly FoundBlock[]): Promise<readonly FoundBlock[]> {
+    this.#twice.clear()
+    const left = new Set(blocks)
+    const met = new Set<string>()
+    for (const block of withOffsetsInCommon(blocks)) {
+      const read = await readBlockPlaces(this.#diskFiles, block)
+      if (read === undefined) left.delete(block)
+      const elsewhere = new Set<number>()
+      for (const [at, place] of read?.places.entries() ?? []) {
+        const key = keyOf(place)
+        if (met.has(key)) this.#twice.add(key) && elsewhere.add(at)
+        else met.add(key)
+      }
+      block.elsewhere = elsewhere
+    }
+    return [...left]
+  }
+
   async #restorePage(
     backlog: Backlog,
     block: FoundBlock,
     counted: (feed: Feed, sequence: number) => void,
   ): Promise<void> {
-    const { header, location, file } = block
+    const { header, location, file, elsewhere } = block
     const { topic, queueId, epoch, count, withBody, minSequence, maxSequence } = header
     const whole = this.#feeds.map(feed => wholePage(feed, header))
     if (whole.every(undone => undone === 'none')) return
@@ -315,13 +342,15 @@ export class Recovery {
     // Some stand behind higher offsets: those must not be taken for done with them.
     const isLate = header.late || backlog.isLate(epoch, header.minOffset)
     let read: BlockPlaces | undefined
-    if (isStraddled || isLate || whole.includes('some')) {
+    if (isStraddled || isLate || elsewhere !== undefined || whole.includes('some')) {
       read = await readBlockPlaces(this.#diskFiles, block)
       if (read === undefined) return
     }
     const done = this.#feeds.map((feed, index) =>
-      read?.places.map(place =>
-        whole[index] === 'some' ? feed.isDone(topic, queueId, place) : whole[index] === 'none',
+      read?.places.map(
+        (place, at) =>
+          elsewhere?.has(at) ||
+          (whole[index] === 'some' ? feed.isDone(topic, queueId, place) : whole[index] === 'none'),
       ),
     )
     if (done.every((list, index) => list?.every(isDone => isDone) ?? whole[index] === 'none')) return
@@ -334,8 +363,10 @@ export class Recovery {
         read.places,
         read.shapes.map(shape => shape !== undefined),
       )
-    const late = (read?.places ?? []).map(place => this.#comesBehind(backlog, place))
-    this.#hasUpTo(epoch, header.maxOffset)
+    const late = (read?.places ?? []).map((place, at) =>
+      elsewhere?.has(at) ? undefined : this.#comesBehind(backlog, place),
+    )
+    if (read === undefined) this.#hasUpTo(epoch, header.maxOffset)
     backlog.restore(page)
     this.#feeds.forEach((feed, index) => {
       const list = done[index]
@@ -350,7 +381,9 @@ export class Recovery {
         if (list[at]) return reader.restoreDone(page, at, place)
         feed.account.accepted(read!.shapes[at] !== undefined)
         counted(feed, place.sequence)
-        if (this.#isLate(feed, topic, queueId, place, late[at])) reader.expectLate(epoch, place.queueOffset)
+        // Where it counts no more it is passed as done, and the mark must not cover it.
+        if (this.#isLate(feed, topic, queueId, place, late[at]) || this.#twice.has(keyOf(place)))
+          reader.expectLate(epoch, place.queueOffset)
       })
     })
   }
@@ -424,6 +457,21 @@ function orderOf(a: Stretch, b: Stretch): number {
   const overlap = a.minOffset <= b.maxOffset && b.minOffset <= a.maxOffset
   const offsets = overlap && a.epoch !== b.epoch ? 0 : a.maxOffset - b.maxOffset
   return offsets || a.minSequence - b.minSequence
+}
+
+const keyOf = ({ epoch, queueOffset }: Place) => `${epoch} ${queueOffset}`
+
+/** Blocks that have a stretch of offsets of an epoch in common with another one, by their lowest offsets. */
+function withOffsetsInCommon(blocks: readonly FoundBlock[]): Set<FoundBlock> {
+  const found = new Set<FoundBlock>()
+  const rising = [...blocks].sort((a, b) => a.header.epoch - b.header.epoch || a.header.minOffset - b.header.minOffset)
+  let furthest: FoundBlock | undefined
+  for (const block of rising) {
+    const { epoch, minOffset, maxOffset } = block.header
+    if (furthest?.header.epoch === epoch && minOffset <= furthest.header.maxOffset) found.add(furthest).add(block)
+    if (furthest?.header.epoch !== epoch || maxOffset > furthest.header.maxOffset) furthest = block
+  }
+  return found
 }
 
 function isBefore({ epoch, queueOffset, sequence }: Place, header: Stretch): boolean {

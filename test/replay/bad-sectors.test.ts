@@ -1,6 +1,9 @@
 // A start on a disk with sectors that cannot be read: they are damage like any other, and do not stop it.
 
+import { basename } from 'node:path'
 import test from 'ava'
+import { decodeBlockHeader } from '../../replay/block.ts'
+import { parseBlockFileName } from '../../replay/block-file.ts'
 import { SEGMENT_HEADER_BYTES } from '../../replay/segment.ts'
 import { DiskError, type FakeDisk } from '../support/fake-disk.ts'
 import { Random } from '../support/random.ts'
@@ -192,4 +195,70 @@ test('what the disk gives at another start counts as lost no more, and arrives',
   t.is(again.account.acked, 250)
   await again.allDone()
   t.deepEqual(again.arrived(), texts(0, 250))
+})
+
+/** Blocks of which the next start cannot read some, while a segment has all; it writes what it found to others, and is killed. */
+async function foundElsewhere(ruin: (disk: FakeDisk, path: string) => void): Promise<Scene> {
+  const scene = await Scene.open({ compress: false })
+  scene.refuseSends(2)
+  for (const [from, to] of [
+    [0, 5],
+    [5, 10],
+    [10, 300],
+    // Its file stays, for another block in it is whole.
+    [300, 310],
+  ] as const) {
+    scene.send(texts(from, to))
+    await scene.spillAll()
+  }
+  scene.send(texts(310, 313))
+  await scene.environment.settled()
+  const { fileSystem } = scene.environment
+  const after = await next(scene, disk => ruin(disk, fileSystem.find(/^bodies-/)[0]!))
+  after.refuseSends(2)
+  after.send(texts(313, 315))
+  await after.spillAll()
+  await after.environment.pass(3_000)
+  return after
+}
+
+test('blocks that the disk gives again at another start, and whose places a segment had: each counts and goes once', async t => {
+  const scene = await foundElsewhere((disk, path) => breakSector(disk, path, 0))
+  t.is(scene.environment.fileSystem.find(/^bodies-/).length, 2)
+  t.is(scene.account.acked, 315)
+  t.deepEqual(scene.account.totals.lost, {})
+  const again = await next(scene, () => {})
+  t.is(again.account.acked, 315)
+  // Whichever of the two counts, it is named as not done until it is.
+  again.refuseSends(2)
+  await again.environment.pass(3_000)
+  const last = await next(again, () => {})
+  t.is(last.account.acked, 315)
+  await last.allDone()
+  t.deepEqual(last.arrived(), texts(0, 315))
+})
+
+test('blocks whose places are damaged, and were in a segment: what they had counts once, however often it starts', async t => {
+  const scene = await foundElsewhere((disk, path) => {
+    const bytes = disk.bytes(path)
+    const { salt } = parseBlockFileName(basename(path))!
+    // Of the last two: the next start puts what they had into one page, with what comes behind.
+    for (let at = SEGMENT_HEADER_BYTES, block = 0; block < 4; block++) {
+      const header = decodeBlockHeader(bytes.subarray(at), salt)!
+      if (block >= 2) bytes[at + header.headerBytes]! ^= 1
+      at += header.bytes
+    }
+  })
+  for (let start = 0, now = scene; start < 3; start++) {
+    now = await next(now, () => {})
+    t.is(now.account.acked, 315)
+    t.deepEqual(now.account.totals.lost, {})
+    if (start === 2) {
+      await now.allDone()
+      t.deepEqual(now.arrived(), texts(0, 315))
+    } else {
+      now.refuseSends(2)
+      await now.environment.pass(3_000)
+    }
+  }
 })
