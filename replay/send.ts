@@ -32,6 +32,8 @@ export class Send extends SendRequest implements Outstanding, Traced, AckedMessa
   queueBefore = -1
   queuesBefore: ReadonlyMap<number, number> | undefined = undefined
   ackedIn: SourceEpoch | undefined = undefined
+  /** Its answer never came, and it was found at the source. */
+  isFound = false
 
   epoch = 0
   sequence = 0

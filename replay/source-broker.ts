@@ -340,6 +340,7 @@ export class SourceBroker {
    */
   acked(send: Send, queueId: number, message: AckedMessage): void {
     const { topic } = send
+    if (this.#unresolved.isTaken(send, queueId, message)) return dropBody(message)
     const isSkipped = message.skipMask === ALL_REMOTES
     // The offsets of one that is delayed, or half of a transaction, are those of a system topic.
     message.epoch = isSkipped ? this.epoch : this.#epochOf(send, queueId, message)

@@ -11,12 +11,14 @@
 // lived, it is in the order of the newest epoch of which anything stands before it in the log, from that on in which it was forwarded. (Without: it
 // comes, in a newer epoch, behind a message that was stored after it.) It may be of a later one all the same: what turns out to stand before it follows (epoch.ts).
 // Not found: it is not there, and holds back nothing. What cannot be found out is counted. A batch is found as a whole: its members stand in a row.
+// What was found may be of the client's next try, for it has sent the same again, and the broker answers that later: the message
+// is acked at a place where it was taken, and does not go once more.
 //
 // The sends are kept for that as they came, all together up to a limit, beyond which the oldest are given up.
 
 import { decodeBatch, type SendAnswer, type StoredMessage } from '../codec/index.ts'
 import { BodyMemory, payloadOf } from './body.ts'
-import { firstValue, unpacked } from './check.ts'
+import { type Check, firstValue, unpacked } from './check.ts'
 import { type Clock, Sleep } from './clock.ts'
 import { type Cluster, RefusedError } from './cluster.ts'
 import { type EndOfEpoch, type Epochs, goesBack, type SourceEpoch } from './epoch.ts'
@@ -32,6 +34,9 @@ const MEMORY_MOST = 64 * 1024 * 1024
 const FIND_MOST = 120_000
 /** Where no ack had come before: so much is read back. */
 const LOOK_BACK = 60_000
+/** Places of messages that were found, and milliseconds for which they are kept: the answer to another try may come yet. */
+const FOUND_MOST = 10_000
+const FOUND_KEPT = 120_000
 const RETRY_PAUSE = 500
 const DISPATCH_POLL = 20
 /** Where the broker does not tell how far it can be read. */
@@ -90,6 +95,9 @@ export class Unresolved {
   readonly #memory: BodyMemory
   /** In the order in which they came. */
   readonly #suspects = new Set<Suspect>()
+  /** By place: what stands there. */
+  readonly #found = new Map<string, string>()
+  #foundLast = 0
   #running = false
   #closed = false
   readonly #sleep: Sleep
@@ -130,6 +138,21 @@ export class Unresolved {
         'more sends without an answer than are kept to be found out: the oldest are counted as unresolved',
       )
     if (!this.#running) void this.#run()
+  }
+
+  /** Whether the message that is acked here was found, and taken, as another send. */
+  isTaken(send: Send, queueId: number, { queueOffset, bornTimestamp, hash }: Check): boolean {
+    if (this.#found.size === 0 && !send.isFound) return false
+    const now = this.#context.clock.uptime()
+    if (now - this.#foundLast > FOUND_KEPT) this.#found.clear()
+    const place = `${send.topic}\n${queueId}\n${queueOffset}`
+    const what = `${bornTimestamp} ${hash}`
+    if (!send.isFound) return this.#found.get(place) === what
+    this.#foundLast = now
+    this.#found.set(place, what)
+    const [oldest] = this.#found.keys()
+    if (this.#found.size > FOUND_MOST) this.#found.delete(oldest!)
+    return false
   }
 
   /** All that are left are given up. */
@@ -247,6 +270,7 @@ export class Unresolved {
       return this.#context.settled(send)
     }
     this.#memory.forget(send)
+    send.isFound = true
     if (search.its !== undefined)
       send.ackedIn = this.#context.epochs().doubtful(search.its, send.topic, outcome.queueId, outcome.first)
     suspect.accept(send, {

@@ -88,6 +88,23 @@ test('the same message sent again by its client, over another socket or gateway,
   t.deepEqual([scene.account.acked, unresolved(scene)], [1, 0])
 })
 
+for (const seconds of [4, 14])
+  test(`one that is found where its client has sent it again goes once, though the broker answers that ${seconds} s later`, async t => {
+    const scene = await Scene.open()
+    scene.send(['m0'])
+    scene.forward().lose(['m1'], { bornHost: OURS })
+    // The same, within the same millisecond, over another connection, of which it is known in doubt only that its epoch is the same.
+    const again = scene.forward(0, scene.connect()).store('m1', { bornHost: OTHER_SOCKET })
+    scene.send(['m2'])
+    await scene.until('all are there', () => scene.arrived().length === 3)
+    await scene.environment.pass(seconds * 1_000)
+    again.ack()
+    scene.send(['m3'])
+    await scene.allDone()
+    t.deepEqual(scene.arrived(), ['m0', 'm1', 'm2', 'm3'])
+    t.is(scene.account.acked, 4)
+  })
+
 test('a message without a key that came over another socket of this machine is not taken for it', async t => {
   const scene = await Scene.open()
   const like = { bornTimestamp: BORN, body: Buffer.from('ping'), storeTimestamp: scene.environment.clock.now() }

@@ -360,8 +360,11 @@ export class GatewayProcess implements Host {
     const { journal } = broker
     let gathered = 0
     broker.acked = (send, queueId, message) => {
+      const { sequence } = journal
       acked.call(broker, send, queueId, message)
-      if (!this.alive) return
+      // It had been found before.
+      const isNew = journal.sequence > sequence
+      if (!this.alive || !isNew) return
       const isLost = SKIP_REASONS[message.skipReason] === 'full'
       const isSkipped = message.skipMask === ALL_REMOTES && !isLost
       gathered++
