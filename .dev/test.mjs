@@ -1,8 +1,8 @@
 // Runs the tests: those that need nothing side by side, then those on real brokers one file at a time, for they share
-// two cores with several JVMs. Ends with one line of counts; the lines before it say what was skipped, and why.
+// two cores with several JVMs; files that need the same clusters are one (test/real/together.test.ts). Ends with one line of counts; the lines before it say what was skipped, and why.
 // Arguments are test files (dist/test/…); without any, all run.
 import { spawn, spawnSync } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -27,6 +27,7 @@ function testFiles(folder) {
 async function run(files, concurrency) {
   if (files.length === 0) return
   const began = Date.now()
+  let last = began
   const child = spawn(process.execPath, [ava, '--tap', '--concurrency', String(concurrency), ...files], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -39,7 +40,9 @@ async function run(files, concurrency) {
       } else if (line.startsWith('ok ')) counts.passed++
       else counts.failed++
     }
-    if (!/^(TAP version|1\.\.|# (tests|pass|fail|skip))/.test(line)) console.log(line)
+    const took = concurrency === 1 && /^(ok|not ok) /.test(line) ? `  (${secondsSince(last)} s)` : ''
+    if (took !== '') last = Date.now()
+    if (!/^(TAP version|1\.\.|# (tests|pass|fail|skip))/.test(line)) console.log(line + took)
   }
   const [code] = await new Promise(resolve =>
     child.exitCode === null ? child.once('exit', (...args) => resolve(args)) : resolve([child.exitCode]),
@@ -50,9 +53,18 @@ async function run(files, concurrency) {
   console.log(`# ${what}: ${secondsSince(began)} s, ${secondsSince(start)} s in all`)
 }
 
+const real = join('dist', 'test', 'real')
+const isReal = file => file.startsWith(real)
+
+/** All but those that run in one process with others. */
+function everyTest() {
+  const together = readFileSync(join(root, real, 'together.test.js'), 'utf8')
+  const within = [...together.matchAll(/import '\.\/(.*)'/g)].map(([, name]) => join(real, name))
+  return testFiles('dist/test').filter(file => !within.includes(file))
+}
+
 const asked = process.argv.slice(2)
-const all = asked.length > 0 ? asked : testFiles('dist/test')
-const isReal = file => file.startsWith(join('dist', 'test', 'real'))
+const all = asked.length > 0 ? asked : everyTest()
 await run(
   all.filter(file => !isReal(file)),
   2,

@@ -18,9 +18,10 @@ export interface AcceptanceContext {
 export class Acceptance {
   readonly #context: AcceptanceContext
   readonly #sink: TeeSink
-  /** The send that is taken over, where it is, and how many of its messages have been. */
+  /** The send that is taken over, where it is, how many messages it has, and how many of them have been. */
   #send: Send | undefined
   #queueId = 0
+  #messages = 0
   #taken = 0
 
   constructor(context: AcceptanceContext) {
@@ -28,9 +29,11 @@ export class Acceptance {
     const { broker } = context
     this.#sink = {
       message: message => {
+        this.#messages++
+        const isSkipped = message.skipMask === ALL_REMOTES
+        if (!broker.acked(this.#send!, this.#queueId, message)) return
         this.#taken++
-        if (message.skipMask === ALL_REMOTES) context.skipped(SKIP_REASONS[message.skipReason]!, this.#send!.topic)
-        broker.acked(this.#send!, this.#queueId, message)
+        if (isSkipped) context.skipped(SKIP_REASONS[message.skipReason]!, this.#send!.topic)
       },
     }
   }
@@ -40,7 +43,7 @@ export class Acceptance {
     const { broker, clock, log, remotes } = this.#context
     this.#send = send
     this.#queueId = answer.queueId
-    this.#taken = 0
+    this.#messages = this.#taken = 0
     try {
       tee(send, answer, clock.now(), remotes, this.#sink)
     } catch (error) {
@@ -53,11 +56,8 @@ export class Acceptance {
       broker.unresolved()
     }
     this.#send = undefined
-    if (this.#taken === 0) {
-      broker.refused(send)
-      return false
-    }
-    broker.answered(send, answer.queueId)
-    return true
+    if (this.#taken === 0) broker.refused(send)
+    else broker.answered(send, answer.queueId)
+    return this.#messages > 0
   }
 }

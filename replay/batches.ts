@@ -40,6 +40,13 @@ export class Batches {
     return (this.#undelivered[0] ?? this.open).sequence
   }
 
+  /** Called when all that was gathered so far is written. */
+  whenWritten(relay: () => void): void {
+    const last = this.open.sends.length > 0 ? this.open : this.#undelivered.at(-1)
+    if (last === undefined) relay()
+    else last.relays.push(relay)
+  }
+
   /** The open batch begins to be written, and the next place has this sequence; what is given back is called when it is written. */
   flushed(sequence: number): () => void {
     const batch = this.open

@@ -336,11 +336,11 @@ export class SourceBroker {
 
   /**
    * The source has this message of a send, whose connection is confirmed. Its place is written with what else comes in this
-   * turn of the loop.
+   * turn of the loop. False where it was found there, and taken, before.
    */
-  acked(send: Send, queueId: number, message: AckedMessage): void {
+  acked(send: Send, queueId: number, message: AckedMessage): boolean {
     const { topic } = send
-    if (this.#unresolved.isTaken(send, queueId, message)) return dropBody(message)
+    if (this.#unresolved.isTaken(send, queueId, message)) return false
     const isSkipped = message.skipMask === ALL_REMOTES
     // The offsets of one that is delayed, or half of a transaction, are those of a system topic.
     message.epoch = isSkipped ? this.epoch : this.#epochOf(send, queueId, message)
@@ -355,6 +355,7 @@ export class SourceBroker {
     if (this.#memory.used > this.#memory.limit / 2) this.spill.pressed()
     this.#batches.open.messages.push(message)
     this.#batches.open.sends.push(send)
+    return true
   }
 
   #epochOf(send: Send, queueId: number, message: AckedMessage): number {
@@ -434,7 +435,7 @@ export class SourceBroker {
 
   /** Calls back when the places of what was acked in this turn of the loop are written. */
   whenWritten(relay: () => void): void {
-    this.#batches.open.relays.push(relay)
+    this.#batches.whenWritten(relay)
   }
 
   /** Writes a cursor of what is done now for each remote, and drops what that makes needless. */

@@ -16,6 +16,7 @@ import org.apache.rocketmq.common.message.Message;
  * Sends messages with RocketMQ's own client and prints one JSON line for each that was acknowledged or failed.
  *
  * --namesrv ip:port --topic T --mode sync|async|ordered|batch|oneway --count N
+ * Of several modes (`sync,batch`) each is a producer of its own, one after the other, with topic T-MODE.
  * [--rate PER-SECOND] [--size BYTES] [--threads N] [--seconds S] [--retries N] [--timeout MS] [--outstanding N]
  * [--batch N] [--seed N] [--run TEXT] [--group G]
  */
@@ -60,10 +61,10 @@ public final class Producer {
     void run() throws Exception;
   }
 
-  private Producer(Options options) {
+  private Producer(Options options, String topic, String mode) {
     this.options = options;
-    topic = options.need("topic");
-    mode = options.text("mode", "sync");
+    this.topic = topic;
+    this.mode = mode;
     long unique = System.nanoTime() ^ (ProcessHandle.current().pid() << 40);
     run = options.text("run", Long.toString(unique & Long.MAX_VALUE, 36));
     seed = options.number("seed", 1);
@@ -83,7 +84,10 @@ public final class Producer {
   }
 
   public static void main(String[] args) throws Exception {
-    new Producer(new Options(args)).send();
+    Options options = new Options(args);
+    String topic = options.need("topic");
+    String[] modes = options.text("mode", "sync").split(",");
+    for (String mode : modes) new Producer(options, modes.length > 1 ? topic + "-" + mode : topic, mode).send();
     // Clients keep threads that would delay the end.
     Runtime.getRuntime().halt(0);
   }
@@ -296,6 +300,7 @@ public final class Producer {
 
   private void tell(Sent sent, int queueId, long queueOffset, String brokerName, String status) {
     lines.print("{\"i\":" + sent.i
+        + ",\"topic\":" + Lines.quoted(topic)
         + ",\"keys\":" + Lines.quoted(sent.message.getKeys())
         + ",\"uniqKey\":" + Lines.quoted(sent.message.getProperty("UNIQ_KEY"))
         + ",\"tags\":" + Lines.quoted(sent.message.getTags())

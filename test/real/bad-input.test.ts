@@ -1,22 +1,14 @@
 // What is no frame ends its connection, with one line that says why; the others do not notice.
 
 import { connect, type Socket } from 'node:net'
-import test from 'ava'
 import { encodeFrame } from '../../codec/index.ts'
 import { Producer } from '../../proxy/demo/producer.ts'
-import { type RealCluster, startRealCluster } from '../../proxy/demo/real-cluster.ts'
 import { silentLogger } from '../../proxy/logger.ts'
 import { Cluster, parseAddress, realEnvironment } from '../../replay/index.ts'
 import { GatewayProcess, until } from '../support/gateway-process.ts'
-import { realTest } from '../support/real.ts'
+import { pair, realTest } from '../support/real.ts'
 
 const environment = realEnvironment(silentLogger)
-let clusters: Promise<[RealCluster, RealCluster]> | undefined
-
-test.after.always(async () => {
-  const started = await clusters?.catch(() => undefined)
-  await Promise.all(started?.map(cluster => cluster.stop()) ?? [])
-})
 
 function open(address: string): Promise<Socket> {
   return new Promise((resolve, reject) => {
@@ -54,8 +46,7 @@ const cases: [string, string, Buffer][] = [
 ]
 
 realTest('bad input closes its connection with one log line that says why, and the others go on', async t => {
-  clusters = Promise.all([startRealCluster({ name: 'bad-source' }), startRealCluster({ name: 'bad-remote' })])
-  const [source, remote] = await clusters
+  const { source, remote } = await pair()
   const gateway = new GatewayProcess({ source: source.nameServer, remote: remote.nameServer })
   t.teardown(() => gateway.end())
   await gateway.start()

@@ -9,11 +9,10 @@ import { missingSs, resetConnections, unreadBytes } from '../support/connections
 import { until } from '../support/gateway-process.ts'
 import { environment, Load } from '../support/load.ts'
 import { seededRandom } from '../support/random.ts'
-import { asRemote, realTest, sharedClusters } from '../support/real.ts'
+import { pair, realTest } from '../support/real.ts'
 import { rounds } from '../support/rounds.ts'
 
 const missing = missingTools() ?? missingSs()
-const clusters = sharedClusters('connections', { source: {}, remote: { brokerConfig: asRemote } })
 
 /** Of a payload: two requests of it are longer than all that a gateway asks beside its sends. */
 const BYTES = 1_024
@@ -72,7 +71,7 @@ function add(total: CutOff, { requests, arrived }: CutOff): void {
 realTest(
   'connections to the remote broker, and now and then to the source broker, are reset between request and answer, at either end',
   async t => {
-    const { source, remote } = await clusters()
+    const { source, remote } = await pair()
     const random = seededRandom(t)
     const resets = { remote: 0, source: 0, 'remote, at any moment': 0, 'source, at any moment': 0 }
     const total = { requests: 0, arrived: 0 }
@@ -124,7 +123,7 @@ realTest(
 realTest(
   'the remote broker is stopped with requests in it, its connections are reset, and it goes on',
   async t => {
-    const { source, remote } = await clusters()
+    const { source, remote } = await pair()
     const random = seededRandom(t)
     const broker = remote.brokers[0]!
     let stops = 0
@@ -157,7 +156,7 @@ realTest(
 realTest(
   'the remote broker is stopped with requests in it, the gateway is killed, and both go on',
   async t => {
-    const { source, remote } = await clusters()
+    const { source, remote } = await pair()
     const random = seededRandom(t)
     const load = await Load.start(t, { source, remote, topic: 'StoppedAndKilled', rate: 1_000, bytes: BYTES })
     const broker = remote.brokers[0]!

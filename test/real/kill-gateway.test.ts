@@ -3,14 +3,12 @@
 import { until } from '../support/gateway-process.ts'
 import { Load } from '../support/load.ts'
 import { seededRandom } from '../support/random.ts'
-import { asRemote, realTest, sharedClusters } from '../support/real.ts'
+import { pair, realTest } from '../support/real.ts'
 import { rounds } from '../support/rounds.ts'
 import { READ_AND_WRITE, setTopic, WRITE_ONLY } from '../support/topic.ts'
 
-const clusters = sharedClusters('kill', { source: {}, remote: { brokerConfig: asRemote } })
-
 realTest('kill -9 of the gateway at random moments under load, also with the remote away', async t => {
-  const { source, remote } = await clusters()
+  const { source, remote } = await pair()
   const random = seededRandom(t)
   await Load.inRounds(t, 'killGateway', { source, remote, topic: 'KillNine', rate: 2_000 }, async (load, round) => {
     const remoteAway = round % 3 === 0
@@ -23,7 +21,7 @@ realTest('kill -9 of the gateway at random moments under load, also with the rem
 })
 
 realTest('kill -9 of the gateway while it is in a gap, and while it fills one', async t => {
-  const { source, remote } = await clusters()
+  const { source, remote } = await pair()
   const random = seededRandom(t)
   // So little that nearly all is a gap, and no room on the disk.
   const gateway = ['--bodyMemory=1MiB', '--journalMinFreeBytes=1000000GiB']
@@ -52,7 +50,7 @@ realTest('kill -9 of the gateway while it is in a gap, and while it fills one', 
 })
 
 realTest('kill -9 of the gateway and of the source broker together', async t => {
-  const { source, remote } = await clusters()
+  const { source, remote } = await pair()
   const random = seededRandom(t)
   const load = await Load.start(t, { source, remote, topic: 'Both', rate: 2_000 })
   for (const round of rounds(t, 'killGatewayAndSource')) {
@@ -69,7 +67,7 @@ realTest('kill -9 of the gateway and of the source broker together', async t => 
 })
 
 realTest('kill -9 of the gateway in an outage, with a source that cannot be read back', async t => {
-  const { source, remote } = await clusters()
+  const { source, remote } = await pair()
   const topic = 'WriteOnly'
   await setTopic(source, topic, WRITE_ONLY)
   await setTopic(remote, topic, READ_AND_WRITE)

@@ -13,7 +13,7 @@ import { isSoak } from '../support/rounds.ts'
 /** Milliseconds, in the soak run: longer than between two known ends (docs/replication.md, 17). */
 const COPY_AGE = 75_000
 
-const clusters = sharedClusters('killed', {
+const clusters = sharedClusters({
   source: {},
   SYNC_FLUSH: { brokerConfig: { ...asRemote, flushDiskType: 'SYNC_FLUSH' } },
   ASYNC_FLUSH: { brokerConfig: { ...asRemote, flushDiskType: 'ASYNC_FLUSH' } },

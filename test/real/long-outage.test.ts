@@ -3,14 +3,13 @@
 import { sendInBatches } from '../support/batch-producer.ts'
 import { GatewayProcess, until } from '../support/gateway-process.ts'
 import { sameQueues } from '../support/lockstep.ts'
-import { asRemote, realTest, sharedClusters } from '../support/real.ts'
+import { pair, realTest } from '../support/real.ts'
 import { isSoak } from '../support/rounds.ts'
 
 const MiB = 2 ** 20
 const MEMORY = 256 * MiB
 const QUEUES = 4
 const DRAIN_TIMEOUT = 30 * 60_000
-const clusters = sharedClusters('long', { source: {}, remote: { brokerConfig: asRemote } })
 
 const outages = [
   { count: 1_000_000, bytes: 1_024 },
@@ -19,7 +18,7 @@ const outages = [
 
 for (const { count, bytes } of isSoak ? outages : outages.slice(0, 1))
   realTest(`an outage with ${count} queued messages of ${bytes} B holds under 256 MiB of memory`, async t => {
-    const { source, remote } = await clusters()
+    const { source, remote } = await pair()
     const topic = `Long-${bytes}`
     const gateway = new GatewayProcess({ source: source.nameServer, remote: remote.nameServer })
     t.teardown(() => gateway.end())

@@ -9,10 +9,9 @@ import { differences, keysOf } from '../support/delivered.ts'
 import { GatewayProcess, until } from '../support/gateway-process.ts'
 import { runProducer } from '../support/java-client.ts'
 import { Load } from '../support/load.ts'
-import { asRemote, realTest, sharedClusters } from '../support/real.ts'
+import { pair, realTest } from '../support/real.ts'
 
 const environment = realEnvironment(silentLogger)
-const clusters = sharedClusters('outage', { source: {}, remote: { brokerConfig: asRemote } })
 
 /** As a power cut would end it, but for the page cache. */
 async function killed({ brokers }: RealCluster): Promise<void> {
@@ -31,7 +30,7 @@ async function compared(acked: ReadonlySet<string>, source: RealCluster, remote:
 realTest(
   'a remote broker killed for 20 s during sends costs a Java client nothing, and afterwards nothing is missing and order holds',
   async t => {
-    const { source, remote } = await clusters()
+    const { source, remote } = await pair()
     const gateway = new GatewayProcess({ source: source.nameServer, remote: remote.nameServer })
     t.teardown(() => gateway.end())
     await gateway.start()
@@ -68,7 +67,7 @@ realTest(
 realTest(
   'an outage that brings four times bodyMemory loses nothing, keeps order, and memory stays bounded',
   async t => {
-    const { source, remote } = await clusters()
+    const { source, remote } = await pair()
     const bodyMemory = 4 * 1024 * 1024
     const gateway = new GatewayProcess({
       source: source.nameServer,
@@ -106,7 +105,7 @@ realTest(
 )
 
 realTest('a gap gets shorter while a producer goes on: reading back keeps up with what comes', async t => {
-  const { source, remote } = await clusters()
+  const { source, remote } = await pair()
   const load = await Load.start(t, { source, remote, topic: 'KeepsUp', rate: 3_000, gateway: ['--bodyMemory=2MiB'] })
   await killed(remote)
   await load.more(10_000)

@@ -6,7 +6,7 @@ import { asRemote, realTest, sharedClusters } from '../support/real.ts'
 import { rounds } from '../support/rounds.ts'
 
 const RATE = 500
-const clusters = sharedClusters('remotes', {
+const clusters = sharedClusters({
   source: {},
   west: { brokerConfig: asRemote },
   east: { brokerConfig: asRemote },

@@ -4,13 +4,12 @@ import { Producer } from '../../proxy/demo/producer.ts'
 import { missingTools } from '../../proxy/demo/real-cluster.ts'
 import { environment, Load } from '../support/load.ts'
 import { folderBytes, peakOf } from '../support/peak.ts'
-import { asRemote, realTest, sharedClusters } from '../support/real.ts'
+import { pair, realTest } from '../support/real.ts'
 import { missingMount, smallDisk } from '../support/small-disk.ts'
 
 const MiB = 2 ** 20
 const BYTES = 8_192
 const OUTAGE = 200 * MiB
-const clusters = sharedClusters('small', { source: {}, remote: { brokerConfig: asRemote } })
 
 for (const [title, topic, gateway, megabytes] of [
   ['by journalMaxBytes', 'Limited', ['--journalMaxBytes=8MiB'], undefined],
@@ -19,7 +18,7 @@ for (const [title, topic, gateway, megabytes] of [
   realTest(
     `a journal of 8 MiB ${title}, an outage that brings 200 MiB, and another producer at the same queues`,
     async t => {
-      const { source, remote } = await clusters()
+      const { source, remote } = await pair()
       const dataDir = megabytes === undefined ? {} : { dataDir: smallDisk(t, megabytes) }
       const load = await Load.start(t, {
         source,

@@ -1,5 +1,5 @@
-// Outages as large as the promise says, on real files, each in a process of its own: how long the start after it takes, and how
-// much memory a queue costs that is on disk.
+// Outages as large as the promise says, on real files, each in a process of its own that is killed: how long the start after it takes,
+// and how much memory a queue costs that is on disk.
 //
 // SOAK=true: 1 GiB of 1 KiB in 5 s, and ten million messages of 128 bytes; else less of both.
 
@@ -21,7 +21,10 @@ const STARTS = 3
 const GIB = 1024 ** 3
 
 async function outage(...args: (string | number)[]): Promise<Outage> {
-  const { stdout } = await promisify(execFile)(process.execPath, [script, ...args.map(String)])
+  const { stdout } = await promisify(execFile)(process.execPath, [script, ...args.map(String)]).catch(error => {
+    if (error.signal !== 'SIGKILL') throw error
+    return error as { stdout: string }
+  })
   return JSON.parse(stdout) as Outage
 }
 

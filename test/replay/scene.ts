@@ -354,6 +354,7 @@ export class Sending {
     const { broker } = this.#scene
     const [first] = this.stored as [StoredMessage]
     const inBatch = this.stored.length > 1
+    let taken = 0
     for (const stored of this.stored) {
       const { flag, sysFlag, properties, body } = stored
       const message = inBatch ? new Message(flag, sysFlag, own(properties), own(body)) : this.#send
@@ -365,9 +366,10 @@ export class Sending {
       }
       this.#setPlace(message, stored, inBatch)
       if (skip !== undefined) this.#setSkip(message, skip)
-      broker.acked(this.#send, first.queueId, message)
+      if (broker.acked(this.#send, first.queueId, message)) taken++
     }
-    broker.answered(this.#send, first.queueId)
+    if (taken > 0) broker.answered(this.#send, first.queueId)
+    else broker.refused(this.#send)
     broker.whenWritten(() => {
       this.#scene.relayed.push(first.body.toString())
       this.#scene.onRelay()

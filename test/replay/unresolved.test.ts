@@ -93,12 +93,16 @@ for (const seconds of [4, 14])
     const scene = await Scene.open()
     scene.send(['m0'])
     scene.forward().lose(['m1'], { bornHost: OURS })
-    // The same, within the same millisecond, over another connection, of which it is known in doubt only that its epoch is the same.
+    // The same, within the same millisecond, over another connection.
     const again = scene.forward(0, scene.connect()).store('m1', { bornHost: OTHER_SOCKET })
     scene.send(['m2'])
     await scene.until('all are there', () => scene.arrived().length === 3)
     await scene.environment.pass(seconds * 1_000)
+    const relayed = scene.relayed.length
     again.ack()
+    await scene.environment.settled()
+    // Its client is told, whatever else comes.
+    t.deepEqual(scene.relayed.slice(relayed), ['m1'])
     scene.send(['m3'])
     await scene.allDone()
     t.deepEqual(scene.arrived(), ['m0', 'm1', 'm2', 'm3'])

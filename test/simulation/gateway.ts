@@ -360,11 +360,8 @@ export class GatewayProcess implements Host {
     const { journal } = broker
     let gathered = 0
     broker.acked = (send, queueId, message) => {
-      const { sequence } = journal
-      acked.call(broker, send, queueId, message)
-      // It had been found before.
-      const isNew = journal.sequence > sequence
-      if (!this.alive || !isNew) return
+      const isNew = acked.call(broker, send, queueId, message)
+      if (!this.alive || !isNew) return isNew
       const isLost = SKIP_REASONS[message.skipReason] === 'full'
       const isSkipped = message.skipMask === ALL_REMOTES && !isLost
       gathered++
@@ -375,6 +372,7 @@ export class GatewayProcess implements Host {
         this.#options.counted(isSkipped ? 'skipped' : 'acked', 1)
         if (journal.failed) this.#options.unsaved(place)
       })
+      return isNew
     }
     const flush = journal.onFlush
     journal.onFlush = () => {

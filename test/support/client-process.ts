@@ -14,8 +14,11 @@ export type SendMode = 'sync' | 'async' | 'ordered' | 'batch' | 'oneway'
 export interface ProducerOptions {
   nameServer: string
   topic: string
-  /** `sync` by default. `ordered` sends message i with key i mod 8, each key to one queue. */
-  mode?: SendMode
+  /**
+   * `sync` by default. `ordered` sends message i with key i mod 8, each key to one queue. Several (Java only) go one after the other, each to a topic of
+   * its own, `<topic>-<mode>`.
+   */
+  mode?: SendMode | readonly SendMode[]
   /** 100 by default; without end where `seconds` is given. */
   count?: number
   seconds?: number
@@ -54,6 +57,8 @@ export interface ConsumerOptions {
 
 export interface AckedMessage {
   i: number
+  /** Of Java clients. */
+  topic?: string
   keys: string
   uniqKey: string
   tags: string | null
@@ -148,7 +153,7 @@ export function startConsumer(command: ClientCommand, options: ConsumerOptions):
   }))
 }
 
-function flagsOf(options: Record<string, string | number | boolean | undefined>): string[] {
+function flagsOf(options: Record<string, string | number | boolean | readonly string[] | undefined>): string[] {
   return Object.entries(options).flatMap(([name, value]) => {
     if (value === undefined || value === false) return []
     return value === true ? [`--${name}`] : [`--${name}`, String(value)]

@@ -1,9 +1,10 @@
 // A gateway's replay on a real disk, with a source in memory and no remote to reach: an outage as large as is asked for, and the start after it.
 // node dist/test/support/outage-process.js fill|open DATA_DIR MESSAGES BODY_BYTES [MESSAGES_A_SECOND]
 //
-// `fill` acks so many messages, lets them go to disk, and ends in good order; `open` starts on what is there, and ends. Each
-// prints one line of JSON: what there is, how long it took, and the most memory that the process had.
+// `fill` acks so many messages and lets them go to disk, `open` starts on what is there. Each prints one line of JSON: what there is,
+// how long it took, and the most memory that the process had; then it is killed, as a crash ends it.
 
+import { writeSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { encodeProperties } from '../../codec/index.ts'
 import { hashOf, Replay, realEnvironment, Send, type SourceBroker } from '../../replay/index.ts'
@@ -36,7 +37,7 @@ const silent = {
   error: (fields: object, message: string) => console.error(message, fields),
 }
 
-async function run(mode: string, dataDir: string, messages: number, bodyBytes: number, rate: number): Promise<Outage> {
+async function run(mode: string, dataDir: string, messages: number, bodyBytes: number, rate: number): Promise<void> {
   const environment = realEnvironment(silent)
   const network = new FakeNetwork(environment.clock)
   const source = new FakeCluster('paris')
@@ -77,7 +78,7 @@ async function run(mode: string, dataDir: string, messages: number, bodyBytes: n
   if (mode === 'fill') await fill(replay, broker, messages, bodyBytes, rate)
   const fillMs = performance.now() - started - openMs
   const { queued, inGap } = broker.feeds[0]!.account
-  const outage = {
+  const outage: Outage = {
     queued,
     inGap,
     journalBytes: broker.journal.counts.bytes,
@@ -86,8 +87,8 @@ async function run(mode: string, dataDir: string, messages: number, bodyBytes: n
     fillMs,
     maxRssBytes: process.resourceUsage().maxRSS * 1024,
   }
-  await replay.close()
-  return outage
+  writeSync(1, `${JSON.stringify(outage)}\n`)
+  process.kill(process.pid, 'SIGKILL')
 }
 
 async function fill(
@@ -133,4 +134,4 @@ async function fill(
 }
 
 const [mode, dataDir, messages, bodyBytes, rate = Number.POSITIVE_INFINITY] = process.argv.slice(2) as string[]
-console.log(JSON.stringify(await run(mode!, dataDir!, Number(messages), Number(bodyBytes), Number(rate))))
+await run(mode!, dataDir!, Number(messages), Number(bodyBytes), Number(rate))

@@ -1,5 +1,5 @@
 // Tests that need real RocketMQ: skipped where its tools are missing, but failing under CI, which has to have them.
-// The clusters of a file are started by the first test that asks, and end with the file.
+// A cluster is started by the first test that asks, is shared by all of the process that ask for the like, and ends with it.
 
 import test, { type ExecutionContext } from 'ava'
 import {
@@ -23,23 +23,30 @@ export function realTest(title: string, body: Body, missing = missingTools()): v
   else test.serial.skip(`${title} (${missing})`, body)
 }
 
-/** Clusters that the tests of a file share. */
+/** By name and options. */
+const started = new Map<string, Promise<RealCluster>>()
+
+test.after.always('the clusters end', async () => {
+  // One that did not start has nothing to end, and was said by the test that asked.
+  await Promise.allSettled([...started.values()].map(async cluster => (await cluster).stop()))
+})
+
+/** Clusters by their names; those of the same name and options are the same for all tests of the process. */
 export function sharedClusters<Name extends string>(
-  file: string,
   options: Record<Name, Omit<RealClusterOptions, 'name'>>,
 ): () => Promise<Record<Name, RealCluster>> {
   const names = Object.keys(options) as Name[]
-  let starting: Promise<PromiseSettledResult<RealCluster>[]> | undefined
-  test.after.always(async () => {
-    const started = (await starting) ?? []
-    await Promise.all(started.map(result => (result.status === 'fulfilled' ? result.value.stop() : undefined)))
-  })
+  const get = (name: Name) => {
+    const key = JSON.stringify([name, options[name]])
+    const cluster = started.get(key) ?? startRealCluster({ ...options[name], name })
+    started.set(key, cluster)
+    return cluster
+  }
   return async () => {
-    starting ??= Promise.allSettled(names.map(name => startRealCluster({ ...options[name], name: `${file}-${name}` })))
-    const clusters = (await starting).map(result => {
-      if (result.status === 'rejected') throw result.reason
-      return result.value
-    })
+    const clusters = await Promise.all(names.map(get))
     return Object.fromEntries(names.map((name, i) => [name, clusters[i]])) as Record<Name, RealCluster>
   }
 }
+
+/** What most tests need. Who changes them leaves them as they were: running, and with all that they had. */
+export const pair = sharedClusters({ source: {}, remote: { brokerConfig: asRemote } })
