@@ -30,6 +30,7 @@ export class Acceptance {
     this.#sink = {
       message: message => {
         this.#messages++
+        // Where nothing has room for it, it counts as lost, and is skipped from then on.
         const isSkipped = message.skipMask === ALL_REMOTES
         if (!broker.acked(this.#send!, this.#queueId, message)) return
         this.#taken++

@@ -40,11 +40,9 @@ export class Batches {
     return (this.#undelivered[0] ?? this.open).sequence
   }
 
-  /** Called when all that was gathered so far is written. */
-  whenWritten(relay: () => void): void {
-    const last = this.open.sends.length > 0 ? this.open : this.#undelivered.at(-1)
-    if (last === undefined) relay()
-    else last.relays.push(relay)
+  /** The newest batch with anything in it; undefined where all is written. */
+  get newest(): Batch | undefined {
+    return this.open.sends.length > 0 ? this.open : this.#undelivered.at(-1)
   }
 
   /** The open batch begins to be written, and the next place has this sequence; what is given back is called when it is written. */

@@ -81,8 +81,8 @@ export class Recovery {
   readonly #nameless: Place[] = []
   /** Of the queue that is put back: behind the highest offset so far, by epoch. */
   readonly #ends = new Map<number, number>()
-  /** Of the same: what two blocks have, by epoch and offset. */
-  readonly #twice = new Set<string>()
+  /** Of the same: sequences of what two blocks have. */
+  readonly #twice = new Set<number>()
   #waiting = 0
   #oldestAckedAt: number | undefined
 
@@ -314,15 +314,16 @@ export class Recovery {
   async #withoutTwins(blocks: readonly FoundBlock[]): Promise<readonly FoundBlock[]> {
     this.#twice.clear()
     const left = new Set(blocks)
-    const met = new Set<string>()
-    for (const block of withOffsetsInCommon(blocks)) {
+    const met = new Set<number>()
+    for (const block of withPlacesInCommon(blocks)) {
       const read = await readBlockPlaces(this.#diskFiles, block)
       if (read === undefined) left.delete(block)
       const elsewhere = new Set<number>()
-      for (const [at, place] of read?.places.entries() ?? []) {
-        const key = keyOf(place)
-        if (met.has(key)) this.#twice.add(key) && elsewhere.add(at)
-        else met.add(key)
+      for (const [at, { sequence }] of read?.places.entries() ?? []) {
+        if (met.has(sequence)) {
+          this.#twice.add(sequence)
+          elsewhere.add(at)
+        } else met.add(sequence)
       }
       block.elsewhere = elsewhere
     }
@@ -382,7 +383,7 @@ export class Recovery {
         feed.account.accepted(read!.shapes[at] !== undefined)
         counted(feed, place.sequence)
         // Where it counts no more it is passed as done, and the mark must not cover it.
-        if (this.#isLate(feed, topic, queueId, place, late[at]) || this.#twice.has(keyOf(place)))
+        if (this.#isLate(feed, topic, queueId, place, late[at]) || this.#twice.has(place.sequence))
           reader.expectLate(epoch, place.queueOffset)
       })
     })
@@ -459,17 +460,20 @@ function orderOf(a: Stretch, b: Stretch): number {
   return offsets || a.minSequence - b.minSequence
 }
 
-const keyOf = ({ epoch, queueOffset }: Place) => `${epoch} ${queueOffset}`
-
-/** Blocks that have a stretch of offsets of an epoch in common with another one, by their lowest offsets. */
-function withOffsetsInCommon(blocks: readonly FoundBlock[]): Set<FoundBlock> {
+/**
+ * Blocks that may have a place in common with another one, by their lowest offsets: stretches of both their offsets and their sequences
+ * meet. (Those of their offsets alone meet wherever one message was late.)
+ */
+function withPlacesInCommon(blocks: readonly FoundBlock[]): Set<FoundBlock> {
   const found = new Set<FoundBlock>()
   const rising = [...blocks].sort((a, b) => a.header.epoch - b.header.epoch || a.header.minOffset - b.header.minOffset)
-  let furthest: FoundBlock | undefined
+  let before: FoundBlock[] = []
   for (const block of rising) {
-    const { epoch, minOffset, maxOffset } = block.header
-    if (furthest?.header.epoch === epoch && minOffset <= furthest.header.maxOffset) found.add(furthest).add(block)
-    if (furthest?.header.epoch !== epoch || maxOffset > furthest.header.maxOffset) furthest = block
+    const { epoch, minOffset, minSequence, maxSequence } = block.header
+    before = before.filter(({ header }) => header.epoch === epoch && header.maxOffset >= minOffset)
+    for (const one of before)
+      if (one.header.minSequence <= maxSequence && minSequence <= one.header.maxSequence) found.add(one).add(block)
+    before.push(block)
   }
   return found
 }

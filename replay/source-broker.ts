@@ -433,9 +433,12 @@ export class SourceBroker {
     this.#turns.limit = this.#pace.questions
   }
 
-  /** Calls back when the places of what was acked in this turn of the loop are written. */
+  /** Calls back, never at once, when the places of what was acked so far are written. */
   whenWritten(relay: () => void): void {
-    this.#batches.whenWritten(relay)
+    const { newest } = this.#batches
+    if (newest !== undefined) newest.relays.push(relay)
+    // What was acked was found before, and its place is written.
+    else this.#environment.clock.soon(relay)
   }
 
   /** Writes a cursor of what is done now for each remote, and drops what that makes needless. */

@@ -18,12 +18,13 @@
 
 import { decodeBatch, type SendAnswer, type StoredMessage } from '../codec/index.ts'
 import { BodyMemory, payloadOf } from './body.ts'
-import { type Check, firstValue, unpacked } from './check.ts'
+import { firstValue, unpacked } from './check.ts'
 import { type Clock, Sleep } from './clock.ts'
 import { type Cluster, RefusedError } from './cluster.ts'
 import { type EndOfEpoch, type Epochs, goesBack, type SourceEpoch } from './epoch.ts'
 import { executionPause } from './execution-pause.ts'
 import type { Log } from './log.ts'
+import { type Place, PlaceFlag } from './place.ts'
 import { logEnd, offsetAt, pull } from './reading.ts'
 import type { Send } from './send.ts'
 import type { Turns } from './turns.ts'
@@ -140,16 +141,20 @@ export class Unresolved {
     if (!this.#running) void this.#run()
   }
 
-  /** Whether the message that is acked here was found, and taken, as another send. */
-  isTaken(send: Send, queueId: number, { queueOffset, bornTimestamp, hash }: Check): boolean {
+  /** Whether the message that is acked, or found, here was found, and taken, as another send. */
+  isTaken(send: Send, queueId: number, place: Place): boolean {
     if (this.#found.size === 0 && !send.isFound) return false
     const now = this.#context.clock.uptime()
     if (now - this.#foundLast > FOUND_KEPT) this.#found.clear()
-    const place = `${send.topic}\n${queueId}\n${queueOffset}`
-    const what = `${bornTimestamp} ${hash}`
-    if (!send.isFound) return this.#found.get(place) === what
+    const { queueOffset, commitLogOffset, bornTimestamp, hash, placeFlags } = place
+    const at = `${send.topic}\n${queueId}\n${queueOffset}`
+    // Of equal messages without a key the log tells which one it is.
+    const isKeyless = (placeFlags & PlaceFlag.PAYLOAD_HASH) !== 0
+    const what = `${bornTimestamp} ${hash} ${isKeyless ? commitLogOffset : ''}`
+    if (this.#found.get(at) === what) return true
+    if (!send.isFound) return false
     this.#foundLast = now
-    this.#found.set(place, what)
+    this.#found.set(at, what)
     const [oldest] = this.#found.keys()
     if (this.#found.size > FOUND_MOST) this.#found.delete(oldest!)
     return false

@@ -41,7 +41,7 @@ function scene() {
     isFull: false,
     forwarded() {},
     refused() {},
-    acked() {},
+    acked: () => true,
     answered() {},
     findOut() {},
     unresolved() {},

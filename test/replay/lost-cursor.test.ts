@@ -1,10 +1,12 @@
 // A cursor of which one slot, or both, are damaged or gone: nothing is sent twice, nothing counts as lost that is not.
 
+import { basename } from 'node:path'
 import test from 'ava'
 import { decodeHeader, RequestCode, ResponseCode } from '../../codec/index.ts'
+import { parseBlockFileName, scanBlockFile } from '../../replay/block-file.ts'
 import { Cursor } from '../../replay/cursor.ts'
 import { DiskError, FakeDisk } from '../support/fake-disk.ts'
-import { seededRandom } from '../support/random.ts'
+import { Random, seededRandom } from '../support/random.ts'
 import { Scene, slotFolder, TOPIC, texts } from './scene.ts'
 
 const HOUR = 3_600_000
@@ -247,4 +249,40 @@ test('what a block names as done for a remote that has lost its cursor is passed
   )
   t.deepEqual(scene.remoteOf('west').broker.texts(TOPIC, 0), texts(0, 5))
   t.deepEqual(east.texts(TOPIC, 0), texts(0, 6))
+})
+
+test('with both slots damaged, what a damaged block had counts as lost, though a late message reaches over it', async t => {
+  const scene = await Scene.open()
+  scene.refuseSends(2)
+  const late = scene.forward().store('m0')
+  scene.send(texts(1, 1_500))
+  await scene.environment.pass(12_000)
+  await scene.spillAll()
+  late.ack()
+  scene.send(texts(1_500, 1_510))
+  await scene.spillAll()
+  // Until no segment has any of it.
+  for (let start = 0; start < 2; start++) {
+    await scene.restart()
+    scene.refuseSends(2)
+    await scene.environment.pass(3_000)
+  }
+  const disk = scene.environment.afterCrash().fileSystem
+  let lost = 0
+  for (const path of disk.find(/^bodies-/))
+    await scanBlockFile(disk, path, parseBlockFileName(basename(path))!.salt, ({ header, location }) => {
+      if (lost > 0 || header.minOffset < 500 || header.count < 400) return
+      lost = header.count
+      disk.bytes(path)[location.at + header.headerBytes]! ^= 1
+    })
+  t.true(lost > 0)
+  for (const path of slots) damage(disk, path)
+  scene.takeSends()
+  const clusters = new Map([['default', scene.remote]])
+  const after = await Scene.open({ disk, random: new Random(7), source: scene.source, clusters })
+  await after.environment.pass(60_000)
+  await after.allDone()
+  t.is(after.arrived().length, 1_510 - lost)
+  t.is(after.account.acked, 1_510)
+  t.deepEqual(after.account.totals.lost, { journal: lost })
 })

@@ -109,6 +109,52 @@ for (const seconds of [4, 14])
     t.is(scene.account.acked, 4)
   })
 
+test('what was found in the record of the next try is not found once more, where the connection of that ends unanswered later', async t => {
+  const scene = await Scene.open()
+  scene.send(['m0'])
+  scene.forward().lose(['m1'], { bornHost: OURS })
+  const again = scene.forward(0, scene.connect()).store('m1', { bornHost: OTHER_SOCKET })
+  await scene.until('it is found', () => scene.arrived().length === 2)
+  again.lose(['m1'], { bornHost: OTHER_SOCKET })
+  await scene.environment.pass(4_000)
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), ['m0', 'm1'])
+  t.is(scene.account.acked, 2)
+})
+
+test('nor where both end unanswered at once', async t => {
+  const scene = await Scene.open()
+  scene.send(['m0'])
+  const first = scene.forward()
+  const again = scene.forward(0, scene.connect()).store('m1', { bornHost: OTHER_SOCKET })
+  first.lose(['m1'], { bornHost: OURS })
+  again.lose(['m1'], { bornHost: OTHER_SOCKET })
+  await scene.environment.pass(6_000)
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), ['m0', 'm1'])
+  t.is(scene.account.acked, 2)
+})
+
+test('one like it, without a key, that is acked at its place when the source has lost it, is another message', async t => {
+  const scene = await Scene.open()
+  scene.send(['m0', 'm1'])
+  const ping = { properties: Buffer.alloc(0) }
+  scene
+    .forward()
+    .store('ping', { ...ping, bornHost: OURS })
+    .lose(['ping'], { bornHost: OURS, keyless: true })
+  await scene.until('it is found', () => scene.arrived().length === 3)
+  scene.source.broker.loseTail(2)
+  const connection = scene.connect()
+  scene.forward(1, connection).store('elsewhere', { queueId: 1 }).ack()
+  scene.forward(0, connection).store('a longer one').ack()
+  await scene.environment.pass(2_000)
+  scene.forward(0, connection).store('ping', ping).ack()
+  await scene.environment.pass(2_000)
+  await scene.allDone()
+  t.deepEqual(scene.arrived(), ['m0', 'm1', 'ping', 'a longer one', 'ping'])
+})
+
 test('a message without a key that came over another socket of this machine is not taken for it', async t => {
   const scene = await Scene.open()
   const like = { bornTimestamp: BORN, body: Buffer.from('ping'), storeTimestamp: scene.environment.clock.now() }
