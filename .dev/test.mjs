@@ -1,5 +1,6 @@
 // Runs the tests: those that need nothing side by side, then those on real brokers one file at a time, for they share
-// two cores with several JVMs; files that need the same clusters are one (test/real/together.test.ts). Ends with one line of counts; the lines before it say what was skipped, and why.
+// two cores with several JVMs; files that need the same clusters are one (test/real/together.test.ts). Ends with one line of
+// counts; the lines before it say what was skipped, and why.
 // Arguments are test files (dist/test/…); without any, all run.
 import { spawn, spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'

@@ -48,7 +48,7 @@ interface Leftover {
 
 interface FoundBlock extends ScannedBlock {
   file: BlockFile
-  /** Of one that has offsets in common with others: which of its places count in another. */
+  /** Of one that may have places in common with others: which of its places count in another. */
   elsewhere?: ReadonlySet<number>
 }
 

@@ -340,7 +340,7 @@ export class SourceBroker {
    */
   acked(send: Send, queueId: number, message: AckedMessage): boolean {
     const { topic } = send
-    if (this.#unresolved.isTaken(send, queueId, message)) return false
+    if (!this.#unresolved.take(send, queueId, message)) return false
     const isSkipped = message.skipMask === ALL_REMOTES
     // The offsets of one that is delayed, or half of a transaction, are those of a system topic.
     message.epoch = isSkipped ? this.epoch : this.#epochOf(send, queueId, message)

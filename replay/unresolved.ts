@@ -141,9 +141,9 @@ export class Unresolved {
     if (!this.#running) void this.#run()
   }
 
-  /** Whether the message that is acked, or found, here was found, and taken, as another send. */
-  isTaken(send: Send, queueId: number, place: Place): boolean {
-    if (this.#found.size === 0 && !send.isFound) return false
+  /** Takes a place for a message that is acked, or found, there. False where it was found, and taken, as another send. */
+  take(send: Send, queueId: number, place: Place): boolean {
+    if (this.#found.size === 0 && !send.isFound) return true
     const now = this.#context.clock.uptime()
     if (now - this.#foundLast > FOUND_KEPT) this.#found.clear()
     const { queueOffset, commitLogOffset, bornTimestamp, hash, placeFlags } = place
@@ -151,13 +151,13 @@ export class Unresolved {
     // Of equal messages without a key the log tells which one it is.
     const isKeyless = (placeFlags & PlaceFlag.PAYLOAD_HASH) !== 0
     const what = `${bornTimestamp} ${hash} ${isKeyless ? commitLogOffset : ''}`
-    if (this.#found.get(at) === what) return true
-    if (!send.isFound) return false
+    if (this.#found.get(at) === what) return false
+    if (!send.isFound) return true
     this.#foundLast = now
     this.#found.set(at, what)
     const [oldest] = this.#found.keys()
     if (this.#found.size > FOUND_MOST) this.#found.delete(oldest!)
-    return false
+    return true
   }
 
   /** All that are left are given up. */
