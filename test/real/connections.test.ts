@@ -3,16 +3,16 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { readTopic } from '../../proxy/demo/proof.ts'
-import { missingTools, type RealBroker, type RealCluster } from '../../proxy/demo/real-cluster.ts'
+import type { RealBroker, RealCluster } from '../../proxy/demo/real-cluster.ts'
 import { MARKER_TOPIC } from '../../replay/marker.ts'
 import { missingSs, resetConnections, unreadBytes } from '../support/connections.ts'
 import { until } from '../support/gateway-process.ts'
 import { environment, Load } from '../support/load.ts'
 import { seededRandom } from '../support/random.ts'
-import { pair, realTest } from '../support/real.ts'
+import { missingRocketMQ, pair, realTest } from '../support/real.ts'
 import { rounds } from '../support/rounds.ts'
 
-const missing = missingTools() ?? missingSs()
+const missing = missingRocketMQ ?? missingSs()
 
 /** Of a payload: two requests of it are longer than all that a gateway asks beside its sends. */
 const BYTES = 1_024

@@ -2,18 +2,15 @@
 
 import { Load } from '../support/load.ts'
 import { peakOf } from '../support/peak.ts'
-import { asRemote, realTest, sharedClusters } from '../support/real.ts'
+import { asRemote, pair, realTest, sharedClusters } from '../support/real.ts'
 import { rounds } from '../support/rounds.ts'
 
 const RATE = 500
-const clusters = sharedClusters({
-  source: {},
-  west: { brokerConfig: asRemote },
-  east: { brokerConfig: asRemote },
-})
+const another = sharedClusters({ west: { brokerConfig: asRemote } })
 
 realTest('one of two remotes is down: the lag of the other does not notice, and afterwards both are whole', async t => {
-  const { source, west, east } = await clusters()
+  const { source, remote: east } = await pair()
+  const { west } = await another()
   const load = await Load.start(t, {
     source,
     remote: { west, east },

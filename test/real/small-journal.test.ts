@@ -1,10 +1,9 @@
 // A journal of 8 MiB and an outage that brings 200 MiB, while somebody else writes to the same queues without the gateway.
 
 import { Producer } from '../../proxy/demo/producer.ts'
-import { missingTools } from '../../proxy/demo/real-cluster.ts'
 import { environment, Load } from '../support/load.ts'
 import { folderBytes, peakOf } from '../support/peak.ts'
-import { pair, realTest } from '../support/real.ts'
+import { missingRocketMQ, pair, realTest } from '../support/real.ts'
 import { missingMount, smallDisk } from '../support/small-disk.ts'
 
 const MiB = 2 ** 20
@@ -49,5 +48,5 @@ for (const [title, topic, gateway, megabytes] of [
       t.true(disk <= 8 * MiB + 64 * 1024, `the data directory had ${disk} bytes`)
       t.true(load.gateway.peakMemory() < 256 * MiB, `peak memory ${load.gateway.peakMemory()}`)
     },
-    missingTools() ?? (megabytes === undefined ? undefined : missingMount()),
+    missingRocketMQ ?? (megabytes === undefined ? undefined : missingMount()),
   )

@@ -1,31 +1,16 @@
 // Two source brokers in one cluster, and two producers on one queue.
 
 import { randomBytes } from 'node:crypto'
-import test from 'ava'
 import { encodeFrame, encodeProperties, RequestCode } from '../../codec/index.ts'
 import { Producer, sendFields } from '../../proxy/demo/producer.ts'
 import { compare, holds, keyOf, proofLine, readTopic } from '../../proxy/demo/proof.ts'
-import { type RealCluster, startRealCluster } from '../../proxy/demo/real-cluster.ts'
 import { silentLogger } from '../../proxy/logger.ts'
 import { Cluster, parseAddress, realEnvironment } from '../../replay/index.ts'
 import { GatewayProcess, until } from '../support/gateway-process.ts'
-import { realTest } from '../support/real.ts'
+import { asRemote, realTest, sharedClusters } from '../support/real.ts'
 
 const environment = realEnvironment(silentLogger)
-let clusters: Promise<[RealCluster, RealCluster]> | undefined
-
-function pair(): Promise<[RealCluster, RealCluster]> {
-  clusters ??= Promise.all([
-    startRealCluster({ name: 'two-source', brokers: 2 }),
-    startRealCluster({ name: 'two-remote' }),
-  ])
-  return clusters
-}
-
-test.after.always(async () => {
-  const started = await clusters?.catch(() => undefined)
-  await Promise.all(started?.map(cluster => cluster.stop()) ?? [])
-})
+const twoBrokers = sharedClusters({ source: { brokers: 2 }, remote: { brokerConfig: asRemote } })
 
 async function addresses(nameServer: string): Promise<string[]> {
   const cluster = new Cluster(environment, [parseAddress(nameServer)])
@@ -35,7 +20,7 @@ async function addresses(nameServer: string): Promise<string[]> {
 }
 
 realTest('two source brokers have a listener and lanes each, and a restart keeps every port', async t => {
-  const [source, remote] = await pair()
+  const { source, remote } = await twoBrokers()
   const gateway = new GatewayProcess({ source: source.nameServer, remote: remote.nameServer })
   t.teardown(() => gateway.end())
   await gateway.start()
@@ -63,7 +48,7 @@ realTest('two source brokers have a listener and lanes each, and a restart keeps
 realTest(
   'two producers on two connections into one queue at full speed: the remote queue has the order of the source queue, exactly',
   async t => {
-    const [source, remote] = await pair()
+    const { source, remote } = await twoBrokers()
     const gateway = new GatewayProcess({ source: source.nameServer, remote: remote.nameServer })
     t.teardown(() => gateway.end())
     await gateway.start()

@@ -1,72 +1,60 @@
 // Brokers of other versions, as source and as remote: from memory and read back, and two gateways that mirror both ways.
 
-import test from 'ava'
 import { compare, holds, keyOf, proofLine, readTopic } from '../../proxy/demo/proof.ts'
-import { type RealCluster, startRealCluster } from '../../proxy/demo/real-cluster.ts'
 import { silentLogger } from '../../proxy/logger.ts'
 import { realEnvironment } from '../../replay/index.ts'
 import { differences, keysOf } from '../support/delivered.ts'
 import { GatewayProcess } from '../support/gateway-process.ts'
 import { runProducer } from '../support/java-client.ts'
-import { realTest } from '../support/real.ts'
+import { realTest, sharedClusters } from '../support/real.ts'
 
 const environment = realEnvironment(silentLogger)
 const COUNT = 300
-type Version = '4.9.7' | '5.5.0'
-let clusters: Promise<Record<Version, RealCluster>> | undefined
-
-function both(): Promise<Record<Version, RealCluster>> {
-  clusters ??= Promise.all([
-    startRealCluster({ name: 'version-4', version: '4.9.7' }),
-    startRealCluster({ name: 'version-5', version: '5.5.0' }),
-  ]).then(([older, newer]) => ({ '4.9.7': older, '5.5.0': newer }))
-  return clusters
-}
-
-test.after.always(async () => {
-  const started = await clusters?.catch(() => undefined)
-  await Promise.all(Object.values(started ?? {}).map(cluster => cluster.stop()))
-})
+const versions = { older: '4.9.7', newer: '5.5.0' } as const
+const both = sharedClusters({ older: { version: versions.older }, newer: { version: versions.newer } })
 
 for (const [from, to] of [
-  ['4.9.7', '5.5.0'],
-  ['5.5.0', '4.9.7'],
+  ['older', 'newer'],
+  ['newer', 'older'],
 ] as const) {
-  realTest(`from a broker ${from} to a broker ${to}: what was sent is there, from memory and read back`, async t => {
-    const { [from]: source, [to]: remote } = await both()
-    // Room for next to nothing in memory, and for no body on disk: what does not go at once is read back from the source.
-    const gateway = new GatewayProcess({
-      source: source.nameServer,
-      remote: remote.nameServer,
-      options: ['--bodyMemory=64KiB', '--journalMinFreeBytes=1000000GiB'],
-    })
-    t.teardown(() => gateway.end())
-    await gateway.start()
-    for (const remoteUp of [true, false]) {
-      if (!remoteUp) await remote.brokers[0]!.stop()
-      const prefix = `Version-${from.replaceAll('.', '_')}-${remoteUp ? 'up' : 'down'}`
-      const modes = ['sync', 'batch'] as const
-      const client = await runProducer({ nameServer: gateway.nameServer, topic: prefix, mode: modes, count: COUNT })
-      const sent = await client.result
-      t.deepEqual(sent.failed, [])
-      if (!remoteUp) await remote.brokers[0]!.start()
-      await gateway.drained()
-      for (const topic of modes.map(mode => `${prefix}-${mode}`)) {
-        const acked = sent.acked.filter(message => message.topic === topic)
-        t.is(acked.length, COUNT, topic)
-        const atRemote = await readTopic(environment, remote.nameServer, topic)
-        const proof = compare(keysOf(acked), await readTopic(environment, source.nameServer, topic), atRemote)
-        t.true(holds(proof), `${topic} ${proofLine(proof)}`)
-        t.deepEqual(differences(acked, atRemote).slice(0, 5), [], topic)
+  realTest(
+    `from a broker ${versions[from]} to a broker ${versions[to]}: what was sent is there, from memory and read back`,
+    async t => {
+      const { [from]: source, [to]: remote } = await both()
+      // Room for next to nothing in memory, and for no body on disk: what does not go at once is read back from the source.
+      const gateway = new GatewayProcess({
+        source: source.nameServer,
+        remote: remote.nameServer,
+        options: ['--bodyMemory=64KiB', '--journalMinFreeBytes=1000000GiB'],
+      })
+      t.teardown(() => gateway.end())
+      await gateway.start()
+      for (const remoteUp of [true, false]) {
+        if (!remoteUp) await remote.brokers[0]!.stop()
+        const prefix = `Version-${from}-${remoteUp ? 'up' : 'down'}`
+        const modes = ['sync', 'batch'] as const
+        const client = await runProducer({ nameServer: gateway.nameServer, topic: prefix, mode: modes, count: COUNT })
+        const sent = await client.result
+        t.deepEqual(sent.failed, [])
+        if (!remoteUp) await remote.brokers[0]!.start()
+        await gateway.drained()
+        for (const topic of modes.map(mode => `${prefix}-${mode}`)) {
+          const acked = sent.acked.filter(message => message.topic === topic)
+          t.is(acked.length, COUNT, topic)
+          const atRemote = await readTopic(environment, remote.nameServer, topic)
+          const proof = compare(keysOf(acked), await readTopic(environment, source.nameServer, topic), atRemote)
+          t.true(holds(proof), `${topic} ${proofLine(proof)}`)
+          t.deepEqual(differences(acked, atRemote).slice(0, 5), [], topic)
+        }
       }
-    }
-    const readBack = (await gateway.metrics()).get('read_back_messages_total')!
-    t.true(readBack >= COUNT, `${readBack} were read back`)
-  })
+      const readBack = (await gateway.metrics()).get('read_back_messages_total')!
+      t.true(readBack >= COUNT, `${readBack} were read back`)
+    },
+  )
 }
 
 realTest('two gateways mirror two clusters both ways, and each has each message once', async t => {
-  const { '4.9.7': here, '5.5.0': there } = await both()
+  const { older: here, newer: there } = await both()
   // Each gateway's remote is the other gateway, so that each sees what the other sends.
   const out = new GatewayProcess({ source: here.nameServer, remote: '' })
   const back = new GatewayProcess({ source: there.nameServer, remote: await out.reserve() })

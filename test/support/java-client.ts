@@ -2,13 +2,12 @@
 //
 // It compiles them into the cache where they changed, and runs them.
 
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { cacheFolder, type FetchOptions, fetchRocketMQ, makeOnce, projectFolder } from '../../proxy/demo/maven.ts'
-import { missingTools } from '../../proxy/demo/real-cluster.ts'
 import {
   type ClientCommand,
   type ConsumerOptions,
@@ -26,15 +25,6 @@ export interface JavaOptions extends FetchOptions {
   version?: string
   /** How it encodes the header of its requests, JSON by default as clients do. */
   serialize?: Serialize
-}
-
-/** Why the Java clients cannot run here; undefined where they can. */
-export function missingJava(): string | undefined {
-  const missing = missingTools()
-  if (missing !== undefined) return missing
-  return spawnSync('javac', ['-version'], { stdio: 'ignore' }).status === 0
-    ? undefined
-    : 'the Java clients need javac, which is not here'
 }
 
 export async function runProducer(options: ProducerOptions & JavaOptions): Promise<RunningProducer> {
