@@ -15,6 +15,8 @@ import { type RoundsOf, rounds } from './rounds.ts'
 export const environment = realEnvironment(silentLogger)
 /** Acked messages after which those of rounds are compared: a comparison has all of both clusters in memory. */
 const COMPARED_AFTER = 250_000
+/** Lines of the gateway's log that are shown where a test fails. */
+const LOGGED = 40
 /** Milliseconds in which what an outage left has to be gone. */
 const DRAIN_TIMEOUT = 120_000
 
@@ -65,7 +67,11 @@ export class Load {
       options: options.gateway ?? [],
       ...(options.dataDir === undefined ? {} : { dataDir: options.dataDir }),
     })
-    t.teardown(() => gateway.end())
+    t.teardown(async () => {
+      if (!t.passed)
+        t.log('the end of the log of the gateway:', ...gateway.log.slice(-LOGGED).map(line => JSON.stringify(line)))
+      await gateway.end()
+    })
     await gateway.start()
     const producer = new Producer(environment, gateway.nameServer, topic, bytes)
     t.teardown(() => producer.end())
