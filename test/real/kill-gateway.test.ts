@@ -7,6 +7,9 @@ import { pair, realTest } from '../support/real.ts'
 import { rounds } from '../support/rounds.ts'
 import { READ_AND_WRITE, setTopic, WRITE_ONLY } from '../support/topic.ts'
 
+/** Milliseconds for up to 2,000 messages, of which each read-back takes what is free of 1 MiB; the broker has just started. */
+const FILL_TIMEOUT = 120_000
+
 realTest('kill -9 of the gateway at random moments under load, also with the remote away', async t => {
   const { source, remote } = await pair()
   const random = seededRandom(t)
@@ -40,7 +43,7 @@ realTest('kill -9 of the gateway while it is in a gap, and while it fills one', 
     load.producer.start(0)
     await remote.brokers[0]!.start()
     const most = random.integer(1, 2_000)
-    await until('it fills the gap', async () => (await readBack()) >= most)
+    await until('it fills the gap', async () => (await readBack()) >= most, FILL_TIMEOUT)
     t.true((await load.value('gap_messages')) > 0)
     await load.gateway.kill()
     await load.gateway.start()
