@@ -1,14 +1,11 @@
 // kill -9 of the gateway: what was acked is at the remote afterwards, once, in order, as it was sent.
 
 import { until } from '../support/gateway-process.ts'
-import { Load } from '../support/load.ts'
+import { DRAIN_TIMEOUT, Load } from '../support/load.ts'
 import { seededRandom } from '../support/random.ts'
 import { pair, realTest } from '../support/real.ts'
 import { rounds } from '../support/rounds.ts'
 import { READ_AND_WRITE, setTopic, WRITE_ONLY } from '../support/topic.ts'
-
-/** Milliseconds for up to 2,000 messages, of which each read-back takes what is free of 1 MiB; the broker has just started. */
-const FILL_TIMEOUT = 120_000
 
 realTest('kill -9 of the gateway at random moments under load, also with the remote away', async t => {
   const { source, remote } = await pair()
@@ -43,7 +40,7 @@ realTest('kill -9 of the gateway while it is in a gap, and while it fills one', 
     load.producer.start(0)
     await remote.brokers[0]!.start()
     const most = random.integer(1, 2_000)
-    await until('it fills the gap', async () => (await readBack()) >= most, FILL_TIMEOUT)
+    await until('it fills the gap', async () => (await readBack()) >= most, DRAIN_TIMEOUT)
     t.true((await load.value('gap_messages')) > 0)
     await load.gateway.kill()
     await load.gateway.start()

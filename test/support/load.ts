@@ -18,7 +18,7 @@ const COMPARED_AFTER = 250_000
 /** Lines of the gateway's log that are shown where a test fails. */
 const LOGGED = 40
 /** Milliseconds in which what an outage left has to be gone. */
-const DRAIN_TIMEOUT = 120_000
+export const DRAIN_TIMEOUT = 120_000
 
 export interface LoadOptions {
   source: RealCluster
